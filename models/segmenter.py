@@ -1,0 +1,95 @@
+"""What a segmenter is, and the registry of those there are.
+
+A segmenter takes one RGB picture at its own input size and answers with a mask or with probabilities. It knows
+nothing of frames, links or video. The registry maps a name to ``"module:Class"`` and imports on use only, so that
+listing segmenters costs no TensorFlow, OpenVINO or Numba; one that cannot load stays listed with the reason.
+"""
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from endostream.configs.errors import ConfigError, ModelError
+
+ImageRgb = npt.NDArray[np.uint8]
+"""H × W × 3, RGB, 0 to 255."""
+ImageGray = npt.NDArray[np.uint8]
+"""H × W, 0 to 255."""
+Mask = npt.NDArray[np.bool_]
+"""H × W, True where the finding is."""
+Prob = npt.NDArray[np.float32]
+"""H × W in [0, 1]."""
+Output = Literal["mask", "prob"]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmenterInfo:
+    """What a segmenter says of itself.
+
+    Attributes:
+        name: registry name.
+        input_hw: height and width it eats, in pixels.
+        runtime: what computes it, with its version, e.g. ``"numba 0.61.0"``.
+        weights_sha256: of the model file, or None where there is none.
+    """
+
+    name: str
+    input_hw: tuple[int, int]
+    runtime: str
+    weights_sha256: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """One answer: ``mask`` (bool, H × W), and ``prob`` (float32, H × W) if it was asked for."""
+
+    mask: Mask
+    prob: Prob | None = None
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """A segmenter; opened by its constructor, which raises ModelError if it cannot work here."""
+
+    info: SegmenterInfo
+
+    def warm_up(self) -> None:
+        """Pay every first-call cost (compilation, allocation) now."""
+
+    def segment(self, image_rgb: ImageRgb, output: Output = "mask") -> Segmentation:
+        """Segment one picture of ``info.input_hw``; raises ValueError for another shape or dtype."""
+
+    def close(self) -> None:
+        """Give back what it holds; may be called twice."""
+
+
+SEGMENTERS: dict[str, str] = {
+    "fcm": "endostream.models.fcm:FcmSegmenter",
+    "fcm-plain": "endostream.models.fcm:PlainFcmSegmenter",
+}
+
+
+def check_segmenter_name(name: str) -> None:
+    """Raise ConfigError, naming those there are, unless ``name`` is registered."""
+    if name not in SEGMENTERS:
+        raise ConfigError(f"segmenter: {name!r}; expected one of {', '.join(sorted(SEGMENTERS))}")
+
+
+def load_segmenter(name: str, options: dict[str, Any] | None = None) -> Segmenter:
+    """Import and open the segmenter ``name``; ``options`` are its constructor's keyword arguments.
+
+    Raises:
+        ConfigError: no such name.
+        ModelError: its package is not installed, or its model file is missing or damaged.
+    """
+    check_segmenter_name(name)
+    module_name, class_name = SEGMENTERS[name].split(":")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        raise ModelError(f"segmenter {name}: cannot be loaded here ({error})") from error
+    segmenter: Segmenter = getattr(module, class_name)(**(options or {}))
+    return segmenter

@@ -1,0 +1,1 @@
+"""Network files by preset, as package data. Holds no code."""

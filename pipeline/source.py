@@ -1,0 +1,123 @@
+"""What a source of pictures is, and which source plays which address.
+
+A source decodes or grabs; it never waits for a due time (capture does) and never touches a ring or a socket.
+Adding one: a file with a class of this protocol and a line in SOURCES (by scheme) or in ``source_kind``.
+"""
+
+import importlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from endostream.configs.errors import ConfigError, SourceMissing
+
+from .frame import SizeHW, SourcePicture
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """What a source says of itself once it is open.
+
+    Attributes:
+        address: as the user gave it.
+        kind: registry name, e.g. ``"file"``.
+        size_hw: of the first picture.
+        fps: nominal frame rate, None if it has none.
+        time_base: seconds per pts unit.
+        frame_count: frames it says it has, None if unknown; never trusted for ending.
+        duration_s: seconds it says it lasts, None if unknown.
+        codec: of the stream, "" where there is none.
+        pixel_format: before conversion to BGR.
+        colour_matrix: e.g. ``"bt601"``; ``colour_range``: ``"limited"`` or ``"full"``.
+        assumed: names of the properties above that the stream did not say and we assumed.
+        live: True where pictures arrive by themselves and carry ``arrival_ns``.
+        seed: of a rendered or disturbed source, else None.
+    """
+
+    address: str
+    kind: str
+    size_hw: SizeHW
+    fps: Fraction | None
+    time_base: Fraction
+    frame_count: int | None = None
+    duration_s: float | None = None
+    codec: str = ""
+    pixel_format: str = ""
+    colour_matrix: str = ""
+    colour_range: str = ""
+    assumed: tuple[str, ...] = ()
+    live: bool = False
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SourceOptions:
+    """How to play a source.
+
+    Attributes:
+        start_s: stream time of the first frame played; frames before it are decoded and dropped unseen.
+        duration_s: stream time after which it ends, None for all.
+        extra: the settings of this kind of source, by name (``phantom`` section for the phantom, …).
+    """
+
+    start_s: float = 0.0
+    duration_s: float | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+class Source(Protocol):
+    """A source; its constructor takes ``(address, options)``, opens it and raises SourceMissing if it cannot."""
+
+    info: SourceInfo
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __iter__(self) -> Iterator[SourcePicture]:
+        """Pictures in order until the end. Raises SourceLost if it breaks off where more was to come."""
+
+    @property
+    def faults(self) -> dict[str, int]:
+        """What was wrong with the source so far, by cause (``corrupt_packet``, ``missing_pts``, …), counted."""
+
+    def close(self) -> None:
+        """Give back file, device or socket; may be called twice."""
+
+
+SOURCES: dict[str, str] = {
+    "file": "endostream.replay.avi:AviSource",
+    "phantom": "endostream.replay.phantom:PhantomSource",
+}
+
+
+def source_kind(address: str) -> str:
+    """Registry name for an address: its ``scheme:`` if that is registered, else what lies at the path."""
+    scheme = address.partition(":")[0]
+    if scheme in SOURCES and scheme not in ("file", "folder") and ":" in address:
+        return scheme
+    if "folder" in SOURCES and Path(address).is_dir():
+        return "folder"
+    return "file"
+
+
+def open_source(address: str, options: SourceOptions | None = None) -> Source:
+    """Open what ``address`` names: ``phantom:`` or a path.
+
+    Raises:
+        SourceMissing: nothing there, or nothing that can be played.
+        ConfigError: an address that cannot be read.
+    """
+    if not address:
+        raise ConfigError("source: ''; expected a path or phantom:")
+    kind = source_kind(address)
+    if kind in ("file", "folder") and not Path(address).exists():
+        raise SourceMissing(f"source: {address}; no such file or folder")
+    module_name, class_name = SOURCES[kind].split(":")
+    source: Source = getattr(importlib.import_module(module_name), class_name)(address, options or SourceOptions())
+    return source

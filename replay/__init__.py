@@ -1,0 +1,1 @@
+"""Sources that play something recorded or rendered as if it were live."""
