@@ -52,7 +52,7 @@ def environment() -> dict[str, Any]:
 
 
 def commit(checkout: Path) -> str | None:
-    """Commit of the checkout this package runs from, ``+dirty`` if tracked files were changed; None elsewhere."""
+    """Commit of a checkout, with ``+dirty`` if tracked files were changed; None where there is none."""
     if not (checkout / ".git").exists():
         return None
     git = ("git", "--no-optional-locks", "-C", str(checkout))
