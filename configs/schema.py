@@ -1,0 +1,289 @@
+"""Every setting of endostream: its type, bounds, unit, default, and one sentence on what it does.
+
+Separate from ``load.py``, which reads files and the command line: this file is the one place that says what
+can be set. It does not know which segmenters, sources or sinks there are; their registries check names.
+"""
+
+import re
+from fractions import Fraction
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from .setting import Section, setting
+
+RunMode = Literal["live", "every-frame"]
+_SPEED = re.compile(r"(\d+(?:\.\d*)?|\.\d+)x")
+_COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+
+
+def speed_factor(speed: str) -> float | None:
+    """Stream seconds a second for ``realtime``, ``fastest`` (None: as fast as it goes) or e.g. ``0.5x``.
+
+    Raises:
+        ValueError: none of these, or not between 0.01x and 100x.
+    """
+    if speed in ("realtime", "fastest"):
+        return 1.0 if speed == "realtime" else None
+    match = _SPEED.fullmatch(speed)
+    if match is None or not 0.01 <= float(match[1]) <= 100:
+        raise ValueError("no such speed")
+    return float(match[1])
+
+
+def frame_rate(fps: str | float) -> Fraction:
+    """Exact frames a second from ``25``, ``"29.97"`` or ``"30000/1001"``.
+
+    Raises:
+        ValueError: no such number, or not between 1 and 240.
+    """
+    try:
+        rate = Fraction(str(fps))
+    except ZeroDivisionError as error:
+        raise ValueError("no such rate") from error
+    if not 1 <= rate <= 240:
+        raise ValueError("no such rate")
+    return rate
+
+
+def _check_speed(speed: str) -> str:
+    speed_factor(speed)
+    return speed
+
+
+def _check_rate(fps: str | float) -> str | float:
+    frame_rate(fps)
+    return fps
+
+
+def _check_colour(colour: str) -> str:
+    if _COLOUR.fullmatch(colour) is None:
+        raise ValueError("no such colour")
+    return colour
+
+
+Speed = Annotated[str, AfterValidator(_check_speed)]
+Rate = Annotated[str | int | float, AfterValidator(_check_rate)]
+Colour = Annotated[str, AfterValidator(_check_colour)]
+
+
+def _probability(what: str) -> Any:
+    return setting(0.0, f"Probability, for each frame, that {what}.", ge=0, le=1)
+
+
+def _nice(default: int, stage: str) -> Any:
+    sentence = f"Scheduling priority of {stage}; below 0 needs the right to it and is left at 0 without."
+    return setting(default, sentence, "nice level", ge=-20, le=19)
+
+
+class FaultSettings(Section):
+    """Faults put into a replay on purpose, to rehearse a live set-up from a recording."""
+
+    seed: int = setting(0, "Seed of all faults; the same seed gives the same faults.", ge=0, le=2**32 - 1)
+    jitter_ms: float = setting(0.0, "Standard deviation of how late frames come.", "ms", ge=0, le=1000)
+    lose: float = _probability("it is lost before it is captured")
+    freeze: float = _probability("the picture freezes")
+    black: float = _probability("the picture is black")
+    tear: float = _probability("the picture is torn: new above, old below")
+    disconnect: float = _probability("the source goes away")
+    freeze_frames: int = setting(12, "How long a freeze lasts.", "frames", ge=1, le=10_000)
+    disconnect_s: float = setting(2.0, "How long a disconnected source stays away.", "s", gt=0, le=3600)
+
+
+class ReplaySettings(Section):
+    """How recordings are played."""
+
+    speed: Speed = setting(
+        "realtime",
+        "How fast recordings are played.",
+        expected="realtime, fastest, or a number from 0.01 to 100 and x, such as 0.5x",
+    )
+    mode: Literal["auto", "live", "every-frame"] = setting(
+        "auto",
+        "live: newest wins; every-frame: none dropped; auto: every-frame if speed is fastest, else live.",
+    )
+    loop: int = setting(1, "How many times the sources are played, 0 for ever.", "times", ge=0, le=1_000_000)
+    start_s: float = setting(0.0, "Stream time at which each source begins.", "s", ge=0)
+    duration_s: float | None = setting(None, "Stream time to play of each source, null for all.", "s", gt=0)
+    ready_wait_s: float = setting(
+        10.0, "How long the first frame waits for infer to be ready, 0 not at all.", "s", ge=0, le=600
+    )
+    deinterlace: Literal["off", "auto"] = setting("off", "auto: interlaced pictures are deinterlaced.")
+    folder_fps: Rate = setting(
+        25, "Frame rate of a folder of pictures.", "frames/s", "a number or fraction from 1 to 240 frames/s"
+    )
+    decode_threads: int = setting(2, "Threads that decode a file.", "threads", ge=1, le=64)
+    faults: FaultSettings = Field(default_factory=FaultSettings, description="Faults put in on purpose.")
+
+    @property
+    def factor(self) -> float | None:
+        """Stream seconds a second, None for as fast as it goes."""
+        return speed_factor(self.speed)
+
+
+class PhantomSettings(Section):
+    """The rendered colon that ``endostream demo`` plays."""
+
+    width: int = setting(720, "Width of the picture.", "px", ge=16, le=7680)
+    height: int = setting(576, "Height of the picture.", "px", ge=16, le=4320)
+    fps: Rate = setting(
+        "25", "Frame rate.", "frames/s", "a number or fraction from 1 to 240 frames/s, such as 30000/1001"
+    )
+    duration_s: float = setting(10.0, "Length.", "s", gt=0, le=86_400)
+    seed: int = setting(0, "Seed of the scene; the same seed gives the same pictures.", ge=0, le=2**32 - 1)
+
+    @property
+    def rate(self) -> Fraction:
+        """Frames a second, exact."""
+        return frame_rate(self.fps)
+
+
+class CaptureSettings(Section):
+    """Capture, and the ring of pictures it writes."""
+
+    ring_slots: int = setting(16, "Pictures that the ring holds.", "slots", ge=8, le=128)
+    ring_budget_mib: int = setting(
+        1024, "Most memory for rings; large pictures get fewer slots.", "MiB", ge=16, le=65_536
+    )
+    lookahead_frames: int = setting(4, "Pictures decoded ahead of their due time.", "frames", ge=1, le=64)
+    nice: int = _nice(-5, "capture")
+
+
+class PreprocessSettings(Section):
+    """Preprocess: field of view, crop, resize."""
+
+    field_of_view: Literal["auto", "off"] = setting(
+        "auto", "auto: only the endoscope's picture goes to the network."
+    )
+    interval_frames: int = setting(
+        25, "The field of view is looked for once in so many.", "frames", ge=1, le=10_000
+    )
+    nice: int = _nice(5, "preprocess")
+
+
+class InferSettings(Section):
+    """Infer: which segmenter, and when it counts as hung."""
+
+    segmenter: str = setting("fcm", "Name of the segmenter; endostream doctor lists them.")
+    options: dict[str, Any] = setting({}, "Keyword arguments of the segmenter's constructor.")
+    runtime: str = setting("auto", "What computes the network where a segmenter has the choice.")
+    hang_timeout_s: float = setting(
+        5.0, "Work pending without progress for so long means hung: restarted.", "s", gt=0, le=3600
+    )
+    open_timeout_s: float = setting(180.0, "Most time for loading and warming up.", "s", gt=0, le=3600)
+    nice: int = _nice(5, "infer")
+
+
+class OverlaySettings(Section):
+    """Overlay: what is drawn in, and for how long."""
+
+    hold_ms: float = setting(200.0, "A mask older than this is stale and not drawn.", "ms", ge=0, le=10_000)
+    contour: bool = setting(True, "Draw the outline of each finding.")
+    fill_alpha: float = setting(0.25, "Opacity of the fill, 0 for none.", ge=0, le=1)
+    box: bool = setting(True, "Draw the bounding box of each finding.")
+    hud: bool = setting(True, "Show AI state, mask age and frame rate in the picture.")
+    colour: Colour = setting(
+        "#ffd400", "Colour of the marks.", expected='#RRGGBB in hexadecimal and in quotes, such as "#ffd400"'
+    )
+    max_backlog_frames: int = setting(
+        4, "In live mode, frames waiting beyond this are dropped, oldest first.", "frames", ge=1, le=64
+    )
+    nice: int = _nice(-5, "overlay")
+
+    @property
+    def colour_bgr(self) -> tuple[int, int, int]:
+        """Colour of the marks as blue, green, red, 0 to 255."""
+        red, green, blue = bytes.fromhex(self.colour[1:])
+        return blue, green, red
+
+
+Preset = Literal[
+    "ultrafast", "superfast", "veryfast", "faster", "fast", "medium", "slow", "slower", "veryslow"
+]
+
+
+class RecordSettings(Section):
+    """Record: the sinks that do not present."""
+
+    queue_frames: int = setting(
+        8, "Frames a sink may lag before it drops (live) or pushes back.", "frames", ge=1, le=256
+    )
+    codec: Literal["auto", "h264", "mpeg4", "ffv1"] = setting(
+        "auto", "Codec of video files; auto: h264 in mp4, mpeg4 in avi, lossless ffv1 in mkv."
+    )
+    preset: Preset = setting("ultrafast", "Effort of the h264 encoder.")
+    crf: int = setting(20, "Quality of h264, 0 lossless, 51 worst.", ge=0, le=51)
+    gop_s: float = setting(1.0, "Time between key frames, and what a SIGKILL may cost.", "s", gt=0, le=60)
+    threads: int = setting(2, "Threads of the encoder.", "threads", ge=1, le=64)
+    blank_outside_view: bool = setting(
+        False, "Blank everything outside the field of view; names may be burnt in there."
+    )
+    nice: int = _nice(5, "record")
+
+
+class SupervisorSettings(Section):
+    """Supervisor: how stages are run, watched and restarted."""
+
+    launcher: Literal["processes", "threads"] = setting(
+        "processes", "threads: all stages in one process, for tests."
+    )
+    restart_backoff_min_s: float = setting(
+        0.05, "Wait before the first restart; doubles each time.", "s", gt=0, le=60
+    )
+    restart_backoff_max_s: float = setting(5.0, "Longest wait before a restart.", "s", gt=0, le=600)
+    heartbeat_timeout_s: float = setting(
+        2.0, "A stage silent for so long is killed and restarted.", "s", gt=0, le=600
+    )
+    stop_timeout_s: float = setting(
+        5.0, "A stage that has not ended so long after the request is killed.", "s", gt=0, le=600
+    )
+    max_resends: int = setting(
+        2, "In every-frame mode, times a frame is sent again after a restart.", "times", ge=0, le=100
+    )
+
+
+class LinkSettings(Section):
+    """Links between stages."""
+
+    window_frames: int = setting(8, "In every-frame mode, most frames in flight.", "frames", ge=2, le=127)
+
+
+class Config(Section):
+    """The whole configuration."""
+
+    replay: ReplaySettings = Field(default_factory=ReplaySettings)
+    phantom: PhantomSettings = Field(default_factory=PhantomSettings)
+    capture: CaptureSettings = Field(default_factory=CaptureSettings)
+    preprocess: PreprocessSettings = Field(default_factory=PreprocessSettings)
+    infer: InferSettings = Field(default_factory=InferSettings)
+    overlay: OverlaySettings = Field(default_factory=OverlaySettings)
+    record: RecordSettings = Field(default_factory=RecordSettings)
+    supervisor: SupervisorSettings = Field(default_factory=SupervisorSettings)
+    links: LinkSettings = Field(default_factory=LinkSettings)
+
+    def effective_mode(self) -> RunMode:
+        """The mode a run has: ``replay.mode``, or where that is auto, what the speed implies."""
+        if self.replay.mode == "auto":
+            return "every-frame" if self.replay.factor is None else "live"
+        return self.replay.mode
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        """Check what no single setting can."""
+        window, ahead, slots = (
+            self.links.window_frames,
+            self.capture.lookahead_frames,
+            self.capture.ring_slots,
+        )
+        if not ahead < window < slots:
+            raise ValueError(
+                f"links.window_frames: {window}; expected more than capture.lookahead_frames ({ahead}) "
+                f"and less than capture.ring_slots ({slots})"
+            )
+        shortest, longest = self.supervisor.restart_backoff_min_s, self.supervisor.restart_backoff_max_s
+        if shortest > longest:
+            raise ValueError(
+                f"supervisor.restart_backoff_min_s: {shortest:g}; expected at most "
+                f"supervisor.restart_backoff_max_s ({longest:g})"
+            )
+        return self
