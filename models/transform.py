@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar, cast
 import cv2
 import numpy as np
 import numpy.typing as npt
+
 from endostream.configs.errors import ConfigError
 
 from .segmenter import Mask, Prob
@@ -39,9 +40,17 @@ class Rect(NamedTuple):
         """Its columns, to index an array with."""
         return slice(self.left, self.left + self.width)
 
+    def iou(self, other: "Rect") -> float:
+        """Intersection over union with another rectangle, 0 to 1."""
+        height = min(self.top + self.height, other.top + other.height) - max(self.top, other.top)
+        width = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
+        common = max(0, height) * max(0, width)
+        union = self.height * self.width + other.height * other.width - common
+        return common / union if union else 0.0
+
 
 class PlacedMask(NamedTuple):
-    """A picture's mask cut to a rectangle that holds all of it: ``mask`` (bool), its corner at ``top, left``."""
+    """A picture's mask cut to a rectangle holding all of it: ``mask`` (bool), its corner at ``top, left``."""
 
     top: int
     left: int
@@ -72,8 +81,8 @@ class Transform:
         )
         if not inside or min(height, width, *self.input_hw) < 1:
             raise ConfigError(
-                f"transform: region {tuple(self.roi)} to input {self.input_hw}; expected a region (top, left, "
-                f"height, width) inside the picture {self.source_hw}, and neither region nor input empty"
+                f"transform: region {tuple(self.roi)} to input {self.input_hw}; expected a region (top, left,"
+                f" height, width) inside the picture {self.source_hw}, and neither region nor input empty"
             )
 
     @classmethod

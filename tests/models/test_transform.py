@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from endostream.configs.errors import ConfigError
-from endostream.models.transform import Rect, Transform
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from endostream.configs.errors import ConfigError
+from endostream.models.transform import Rect, Transform
 
 
 def disc(size_hw: tuple[int, int], centre: tuple[float, float], radius: float) -> np.ndarray:
