@@ -46,6 +46,7 @@ class SourcePicture:
         fill: writes the BGR picture into the array it is given (size_hw × 3, uint8); called at most once, and
             before the source is advanced.
         arrival_ns: monotonic arrival for a live source; None for a recorded one, which capture releases when due.
+        release_offset_ns: how long after it is due a recorded picture comes (simulated jitter), 0 or more.
     """
 
     seq: int
@@ -54,6 +55,7 @@ class SourcePicture:
     size_hw: SizeHW
     fill: Callable[[ImageBgr], None]
     arrival_ns: int | None = None
+    release_offset_ns: int = 0
 
     @property
     def time_s(self) -> float:

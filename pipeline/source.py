@@ -92,6 +92,7 @@ class Source(Protocol):
 
 SOURCES: dict[str, str] = {
     "file": "endostream.replay.avi:AviSource",
+    "folder": "endostream.replay.folder:FolderSource",
     "phantom": "endostream.replay.phantom:PhantomSource",
 }
 

@@ -1,0 +1,94 @@
+"""Reads packets and decodes them until the file ends, whatever is wrong in between.
+
+Separate from the source, which decides what to play and when: here is only how far decoding gets. Damage is
+counted in the caller's counter by cause, and never raised; a disk that fails is raised.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from typing import TypeAlias
+
+import av
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from endostream.configs.errors import SourceLost
+
+from .container import OpenVideo
+
+VideoPacket: TypeAlias = "Packet[VideoStream]"
+
+READ_ERRORS_IN_A_ROW = 16
+"""After as many without a packet in between the rest of a damaged file is given up."""
+
+
+class PictureReader:
+    """Pictures of one open video in display order.
+
+    Args:
+        video: stands where reading is to begin.
+        faults: where ``corrupt_packet`` (not decoded: a picture lost), ``corrupt_picture`` (given, but in
+            part concealed by the decoder) and ``size_change`` are counted.
+
+    Attributes:
+        lost: pictures known to be lost so far.
+        first_cause: FFmpeg's words for the first error, "" if there was none.
+    """
+
+    def __init__(self, video: OpenVideo, faults: Counter[str]) -> None:
+        self._video = video
+        self._faults = faults
+        self._size: tuple[int, int] | None = None
+        self.lost = 0
+        self.first_cause = ""
+
+    def pictures(self, max_packets: int | None = None) -> Iterator[av.VideoFrame]:
+        """Decode to the end, or at most ``max_packets`` packets; raises SourceLost if the disk fails."""
+        for packet in islice(self._packets(), max_packets):
+            for picture in self._decode(packet):
+                if self._is_sound(picture):
+                    yield picture
+
+    def _packets(self) -> Iterator[VideoPacket | None]:
+        errors = 0
+        while errors < READ_ERRORS_IN_A_ROW:
+            try:
+                for packet in self._video.container.demux(self._video.stream):
+                    errors = 0
+                    yield packet
+                return
+            except OSError as error:
+                name = self._video.container.name.removeprefix("file:")
+                raise SourceLost(f"source: {name}; cannot be read any more ({error.strerror})") from error
+            except av.FFmpegError as error:
+                errors += 1
+                self._note("corrupt_packet", error)
+        yield None
+
+    def _decode(self, packet: VideoPacket | None) -> list[av.VideoFrame]:
+        """Pictures that ``packet`` completes; None lets go those the decoder still holds."""
+        try:
+            return list(self._video.stream.codec_context.decode(packet))
+        except av.EOFError:  # told to let go twice
+            return []
+        except av.FFmpegError as error:
+            self._note("corrupt_packet", error)
+            self.lost += 1
+            return []
+
+    def _is_sound(self, picture: av.VideoFrame) -> bool:
+        size = (picture.height, picture.width)
+        if picture.is_corrupt:
+            self._faults["corrupt_picture"] += 1
+            if self._size not in (None, size):  # a damaged header, not another recording
+                self.lost += 1
+                return False
+        if self._size not in (None, size):
+            self._faults["size_change"] += 1
+        self._size = size
+        return True
+
+    def _note(self, cause: str, error: av.FFmpegError) -> None:
+        self._faults[cause] += 1
+        self.first_cause = self.first_cause or error.strerror or str(error)
