@@ -1,0 +1,254 @@
+"""The command line: what can be asked for, and how a mistake is told.
+
+Separate from what the commands do, which is imported only when one is run: ``--help`` costs nothing, and the
+processes that a run spawns import this file again. An error of ours is one line on stderr and its exit code;
+only ``ENDOSTREAM_DEBUG=1`` shows a traceback.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from endostream.configs.errors import EndostreamError, ExitCode, SinkError
+
+if TYPE_CHECKING:
+    from endostream.configs.load import LoadedConfig
+
+app = typer.Typer(
+    name="endostream",
+    help="Live endoscopy video through a polyp segmenter, with the delay measured. Research use only.",
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+Segmenter = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Which segmenter; endostream doctor lists them.")
+]
+Sinks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--sink",
+        metavar="KIND[:PATH]",
+        help="video:FILE, jsonl:FILE, png:DIR, window or null; may be repeated.",
+    ),
+]
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="YAML that says what differs from the default."),
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any setting, e.g. overlay.hold_ms=100; may be repeated."
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no table.")]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    ctx: typer.Context, version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False
+) -> None:
+    if version:
+        print(f"endostream {metadata.version('endostream')}")
+        raise typer.Exit
+    if ctx.invoked_subcommand is None:
+        print(ctx.get_help())
+
+
+@app.command()
+def replay(
+    ctx: typer.Context,
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE", help="Video files, folders of pictures, or phantom:.")
+    ],
+    segmenter: Segmenter = None,
+    speed: Annotated[
+        str | None, typer.Option(metavar="SPEED", help="realtime, fastest, or e.g. 0.5x.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(metavar="MODE", help="live, every-frame, or auto: as the speed implies.")
+    ] = None,
+    loop: Annotated[str | None, typer.Option(metavar="N", help="Play N times, 0 for ever.")] = None,
+    start: Annotated[str | None, typer.Option(metavar="SECONDS", help="Stream time to begin at.")] = None,
+    duration: Annotated[str | None, typer.Option(metavar="SECONDS", help="Stream time to play.")] = None,
+    sink: Sinks = None,
+    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Play recordings through the pipeline."""
+    options = {
+        "--segmenter": ("infer.segmenter", segmenter),
+        "--speed": ("replay.speed", speed),
+        "--mode": ("replay.mode", mode),
+        "--loop": ("replay.loop", loop),
+        "--start": ("replay.start_s", start),
+        "--duration": ("replay.duration_s", duration),
+    }
+    loaded = _load(config, settings, options)
+    return _run(ctx, sources, sink or [], report, loaded, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def demo(
+    ctx: typer.Context,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for video, log and report.")] = Path(
+        "out/demo"
+    ),
+    seconds: Annotated[str | None, typer.Option(metavar="SECONDS", help="How long to play.")] = None,
+    segmenter: Segmenter = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    quiet: Quiet = False,
+) -> int:
+    """Play a rendered colon live, without file, camera or GPU."""
+    options = {"--segmenter": ("infer.segmenter", segmenter), "--seconds": ("phantom.duration_s", seconds)}
+    loaded = _load(config, settings, options)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"out: {out}; cannot be made ({error.strerror}). Try: --out DIR") from error
+    video, log, report = out / "demo.mp4", out / "demo.jsonl", out / "report.json"
+    code = _run(ctx, ["phantom:"], [f"video:{video}", f"jsonl:{log}"], report, loaded, quiet=quiet)
+    for name, path in (("video", video), ("log", log), ("report", report)):
+        if path.exists():
+            print(f"{name + ':':8}{path}")
+    return code
+
+
+@app.command()
+def config(
+    show: Annotated[
+        bool, typer.Option("--show", help="The merged result and where each value came from.")
+    ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Every setting: sentence, unit, default, range.")
+    ] = False,
+    template: Annotated[bool, typer.Option("--template", help="A commented file to begin with.")] = False,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what is set, from where, and what can be set."""
+    from endostream.configs import describe
+
+    if show + schema + template > 1:
+        raise typer.BadParameter("--show, --schema and --template are three things; give one of them")
+    if schema:
+        print(describe.schema_json() if as_json else describe.schema_text(), end="")
+    elif template:
+        print(describe.template_yaml(), end="")
+    else:
+        loaded = _load(config, settings, {})
+        print(describe.config_json(loaded) if as_json else describe.config_yaml(loaded), end="")
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Say what works on this machine, and what not and why."""
+    from .doctor import diagnosis, diagnosis_text
+
+    found = diagnosis()
+    if as_json:
+        import json
+
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        print(diagnosis_text(found), end="")
+
+
+def _load(
+    file: Path | None, settings: Sequence[str] | None, options: dict[str, tuple[str, str | None]]
+) -> "LoadedConfig":
+    """The configuration; the named options count as ``--set`` before those given."""
+    from endostream.configs.load import Override, load_config
+
+    named = [Override(key, text, option) for option, (key, text) in options.items() if text is not None]
+    return load_config(file, [*named, *(settings or [])])
+
+
+def _run(
+    ctx: typer.Context,
+    sources: Sequence[str],
+    sinks: Sequence[str],
+    report: Path | None,
+    loaded: "LoadedConfig",
+    *,
+    as_json: bool = False,
+    quiet: bool = False,
+) -> int:
+    from .request import checked_request
+
+    command = ["endostream", *ctx.obj["arguments"]]
+    request = checked_request(sources, sinks, report, loaded, json=as_json, quiet=quiet, command=command)
+    code: int = importlib.import_module("endostream.pipeline.app").run(request)
+    return code
+
+
+def run_command(arguments: Sequence[str]) -> int:
+    """Do what a command line asks for and say what went wrong; returns the exit code."""
+    try:
+        code = app(
+            args=list(arguments),
+            prog_name="endostream",
+            standalone_mode=False,
+            obj={"arguments": list(arguments)},
+        )
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        return _reader_gone()
+    except Exception as error:
+        return _failed(error)
+    return code if isinstance(code, int) else ExitCode.DONE
+
+
+def _failed(error: Exception) -> int:
+    """Tell an error in a line and return its exit code."""
+    if os.environ.get("ENDOSTREAM_DEBUG") == "1":
+        traceback.print_exception(error)
+    if isinstance(error, EndostreamError):
+        lines, code = str(error).splitlines(), error.exit_code
+    elif isinstance(error, typer.TyperException):
+        lines, code = [_usage_line(error)], ExitCode.USAGE
+    elif isinstance(error, typer.Abort):
+        lines, code = [], ExitCode.INTERRUPTED
+    else:
+        said = " ".join(str(error).split())
+        lines = [f"unexpected {type(error).__name__}: {said}. Try: ENDOSTREAM_DEBUG=1 for where"]
+        code = ExitCode.FAILED
+    for line in lines:
+        print(f"endostream: {line}", file=sys.stderr)
+    return code
+
+
+def _usage_line(error: typer.TyperException) -> str:
+    """What is wrong with the command line, and where its help is."""
+    ctx: Any = getattr(error, "ctx", None)
+    command = ctx.command_path if ctx is not None else "endostream"
+    message = " ".join(error.format_message().split()).rstrip(".")
+    return f"{message}{' ' if message.endswith('?') else '. '}Try: {command} --help"
+
+
+def _reader_gone() -> int:
+    """Nobody reads our output any more, e.g. ``| head``: end quietly; what is left to flush goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.FAILED
+
+
+def main() -> NoReturn:
+    """Entry point of the command ``endostream``."""
+    sys.exit(int(run_command(sys.argv[1:])))

@@ -1,0 +1,118 @@
+"""What this machine and installation can do, and what not and why: the command ``endostream doctor``.
+
+Separate because it tries things (shared memory, sockets, priorities, segmenters) that no run needs tried.
+It changes nothing, and a thing that does not work here is an answer, not an error.
+"""
+
+import ctypes
+import mmap
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from endostream.models.segmenter import SEGMENTERS, load_segmenter
+
+from .environment import environment
+
+_OK = "works"
+
+
+def diagnosis() -> dict[str, Any]:
+    """``{"environment": {…}, "checks": {name: "works" or why not}, "segmenters": {…}, "cuda_driver": …}``."""
+    checks = {
+        "shared memory (memfd)": _try_memfd,
+        "sockets (ipc)": _try_ipc,
+        "priorities (nice below 0)": _try_nice,
+        "window": _try_window,
+    }
+    return {
+        "environment": environment(),
+        "checks": {name: _outcome(check) for name, check in checks.items()},
+        "segmenters": {name: _outcome(partial(_try_segmenter, name)) for name in sorted(SEGMENTERS)},
+        "cuda_driver": _outcome(_try_cuda),
+    }
+
+
+def diagnosis_text(found: dict[str, Any]) -> str:
+    """A diagnosis for people, a line a finding."""
+    machine = found["environment"]
+    gpu = machine["gpu"]
+    lines = [
+        "machine",
+        f"  cpu: {machine['cpu']}, {machine['cores']} of {machine['cores_of_machine']} cores usable",
+        f"  memory: {machine['memory_mib']} MiB, {machine['memory_available_mib']} available",
+        f"  system: {machine['kernel']}, {machine['machine']}",
+        f"  gpu: {gpu['name']}, driver {gpu['driver']}" if gpu else "  gpu: none found",
+        f"  cuda driver: {found['cuda_driver']}",
+        "versions",
+    ]
+    lines += [f"  {name}: {version or 'not installed'}" for name, version in machine["versions"].items()]
+    for heading in ("checks", "segmenters"):
+        lines += [heading, *(f"  {name}: {outcome}" for name, outcome in found[heading].items())]
+    return "\n".join(lines) + "\n"
+
+
+def _outcome(check: Callable[[], str]) -> str:
+    """What a check says, or in one line why it failed."""
+    try:
+        return check()
+    except Exception as error:
+        return f"no: {' '.join(str(error).split()) or type(error).__name__}"
+
+
+def _try_memfd() -> str:
+    if not hasattr(os, "memfd_create"):
+        return "no: not on this system; named shared memory is used"
+    descriptor = os.memfd_create("endostream-doctor")
+    try:
+        os.ftruncate(descriptor, mmap.PAGESIZE)
+        with mmap.mmap(descriptor, mmap.PAGESIZE) as memory:
+            memory[:2] = b"ok"
+    finally:
+        os.close(descriptor)
+    return _OK
+
+
+def _try_ipc() -> str:
+    import zmq
+
+    with tempfile.TemporaryDirectory(prefix="endostream-") as folder, zmq.Context() as context:
+        address = f"ipc://{folder}/doctor"
+        with context.socket(zmq.PULL) as reader, context.socket(zmq.PUSH) as writer:
+            reader.bind(address)
+            writer.connect(address)
+            writer.send(b"ok")
+            if not reader.poll(1000):
+                return "no: nothing arrived within a second"
+            reader.recv()
+    return _OK
+
+
+def _try_nice() -> str:
+    code = "import os; os.nice(-1)"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, timeout=10, check=False)
+    return _OK if done.returncode == 0 else "no: not permitted; capture and overlay run at normal priority"
+
+
+def _try_window() -> str:
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        return "no: DISPLAY is not set; --sink window cannot be used"
+    return "DISPLAY is set"
+
+
+def _try_cuda() -> str:
+    ctypes.CDLL("libcuda.so.1")
+    return "found"
+
+
+def _try_segmenter(name: str) -> str:
+    segmenter = load_segmenter(name)
+    try:
+        height, width = segmenter.info.input_hw
+        return f"{_OK} ({segmenter.info.runtime}, {width} × {height})"
+    finally:
+        segmenter.close()

@@ -1,0 +1,142 @@
+"""What the command line asks of a run, checked before any process starts.
+
+Separate from the command line, so that a run can be asked for from Python with the same checks, and from the
+supervisor, which need not know how anything was spelt.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from endostream.configs.errors import ConfigError, SinkError, SourceMissing
+from endostream.configs.load import LoadedConfig
+from endostream.configs.schema import Config
+from endostream.models.segmenter import check_segmenter_name
+
+from .sink import PRESENTING_KINDS, SinkSpec, check_sink, parse_sink
+from .source import source_kind
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """A run to be done.
+
+    Attributes:
+        sources: addresses, played one after another.
+        sinks: as given, at most one of them presenting.
+        report: JSON file to write at the end, None for none.
+        config: everything that can be set.
+        origins: where each setting came from, by dotted key.
+        json: print the report as JSON instead of a table.
+        quiet: print no progress and no table.
+        command: the command line, for the report.
+    """
+
+    sources: list[str]
+    sinks: list[SinkSpec]
+    report: Path | None
+    config: Config
+    origins: dict[str, str] = field(default_factory=dict)
+    json: bool = False
+    quiet: bool = False
+    command: list[str] = field(default_factory=list)
+
+    @property
+    def presenting(self) -> SinkSpec:
+        """The sink that presents: the one given, else null."""
+        return next((spec for spec in self.sinks if spec.kind in PRESENTING_KINDS), parse_sink("null"))
+
+    @property
+    def recording(self) -> list[SinkSpec]:
+        """The sinks that do not present, in the order given."""
+        return [spec for spec in self.sinks if spec.kind not in PRESENTING_KINDS]
+
+
+def checked_request(
+    sources: Sequence[str],
+    sinks: Sequence[str],
+    report: Path | None,
+    loaded: LoadedConfig,
+    *,
+    json: bool = False,
+    quiet: bool = False,
+    command: Sequence[str] = (),
+) -> RunRequest:
+    """Put a request together and check what can be checked without starting anything.
+
+    Raises:
+        ConfigError: no such segmenter or sink kind, several presenting sinks, or two things in one place.
+        SourceMissing: nothing lies where a source should.
+        SinkError: a sink or the report could never be written.
+    """
+    check_segmenter_name(loaded.config.infer.segmenter)
+    specs = [parse_sink(text) for text in sinks]
+    request = RunRequest(
+        list(sources), specs, report, loaded.config, loaded.origins, json, quiet, list(command)
+    )
+    _check_one_presents(specs)
+    for address in sources:
+        check_source(address)
+    _check_places(request)
+    for spec in specs:
+        check_sink(spec)
+    if report is not None:
+        check_report(report)
+    return request
+
+
+def check_source(address: str) -> None:
+    """Raise SourceMissing if nothing lies at a path; whether it can be played shows when it is opened."""
+    if not address:
+        raise ConfigError("source: ''; expected a path or phantom:")
+    if source_kind(address) in ("file", "folder") and not Path(address).exists():
+        raise SourceMissing(f"source: {address}; no such file or folder")
+
+
+def check_report(file: Path) -> None:
+    """Raise SinkError unless a file can be made beside ``file``; leaves nothing behind."""
+    if file.is_dir():
+        raise SinkError(
+            f"report: {file}; expected a file, this is a folder. Try: --report {file}/report.json"
+        )
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".endostream-"):
+            pass
+    except OSError as error:
+        hint = "" if file.parent.is_dir() else f". Try: mkdir -p {file.parent}"
+        raise SinkError(f"report: {file}; cannot be written ({error.strerror}){hint}") from error
+
+
+def _check_one_presents(specs: Sequence[SinkSpec]) -> None:
+    labels = [spec.label for spec in specs if spec.kind in PRESENTING_KINDS]
+    if len(labels) > 1:
+        raise ConfigError(
+            f"sink: {' and '.join(labels)}; expected at most one that presents (window or null)"
+        )
+
+
+def _check_places(request: RunRequest) -> None:
+    """Raise ConfigError if an output would overwrite a source or another output."""
+    taken: list[tuple[str, Path]] = []
+    for source in request.sources:
+        if source_kind(source) == "file":
+            taken.append((source, Path(source)))
+    for label, path in _outputs(request):
+        for other, place in taken:
+            if _same_place(path, place):
+                raise ConfigError(f"{label}; expected a place of its own, this is that of {other}")
+        taken.append((label, path))
+
+
+def _outputs(request: RunRequest) -> Iterator[tuple[str, Path]]:
+    for spec in request.recording:
+        yield f"sink: {spec.label}", Path(spec.path)
+    if request.report is not None:
+        yield f"report: {request.report}", request.report
+
+
+def _same_place(one: Path, other: Path) -> bool:
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
