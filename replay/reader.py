@@ -7,7 +7,6 @@ counted in the caller's counter by cause, and never raised; a disk that fails is
 from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
-from typing import TypeAlias
 
 import av
 from av.packet import Packet
@@ -16,8 +15,6 @@ from av.video.stream import VideoStream
 from endostream.configs.errors import SourceLost
 
 from .container import OpenVideo
-
-VideoPacket: TypeAlias = "Packet[VideoStream]"
 
 READ_ERRORS_IN_A_ROW = 16
 """After as many without a packet in between the rest of a damaged file is given up."""
@@ -50,7 +47,7 @@ class PictureReader:
                 if self._is_sound(picture):
                     yield picture
 
-    def _packets(self) -> Iterator[VideoPacket | None]:
+    def _packets(self) -> Iterator["Packet[VideoStream] | None"]:
         errors = 0
         while errors < READ_ERRORS_IN_A_ROW:
             try:
@@ -66,7 +63,7 @@ class PictureReader:
                 self._note("corrupt_packet", error)
         yield None
 
-    def _decode(self, packet: VideoPacket | None) -> list[av.VideoFrame]:
+    def _decode(self, packet: "Packet[VideoStream] | None") -> list[av.VideoFrame]:
         """Pictures that ``packet`` completes; None lets go those the decoder still holds."""
         try:
             return list(self._video.stream.codec_context.decode(packet))
