@@ -1,8 +1,8 @@
 """Progress of a run on stderr: a bar on a terminal, else a log line now and then.
 
-Separate from the supervisor because a terminal may stand still (Ctrl-S, a slow remote shell) and must not take
-the run with it: ``update`` only stores the numbers, a thread of its own draws them. It measures nothing for the
-report.
+Separate from the supervisor because a terminal may stand still (Ctrl-S, a slow remote shell) and must not
+take the run with it: ``update`` only stores the numbers, a thread of its own draws them. It measures nothing
+for the report.
 """
 
 import logging
