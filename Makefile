@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 PACKAGES := configs models pipeline replay train
 MYPY_TREE := .mypy-tree/endostream
 # What opencv-python's wheel expects of the system.
@@ -70,6 +70,6 @@ system-libraries:
 			echo "installing $(SYSTEM_LIBRARIES)"; \
 			apt-get update -qq && DEBIAN_FRONTEND=noninteractive $$command >/dev/null && $(BIN)/python -c 'import cv2'; \
 		else \
-			$(BIN)/python -c 'import cv2'; \
+			$(BIN)/python -c 'import cv2' 2>&1 | tail -n 1 >&2; \
 			echo "OpenCV cannot be loaded. Try: sudo $$command" >&2; exit 1; \
 		fi; }

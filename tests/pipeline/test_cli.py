@@ -123,7 +123,7 @@ def test_the_exit_code_of_the_run_is_that_of_the_command(runs: Runs) -> None:
         (2, ["replay", "phantom:", "--config", "no.yaml"], "config: no.yaml; cannot be read"),
         (2, ["replay", "phantom:", "--sink", "vidoe:o.mp4"], "sink: 'vidoe:o.mp4'; expected KIND[:PATH]"),
         (2, ["replay", "phantom:", "--sink", "null", "--sink", "window"], "sink: null and window; expected"),
-        (2, ["replay", "phantom:", "--sink", "video:o", "--sink", "jsonl:./o"], "jsonl:./o; expected a place"),
+        (2, ["replay", "phantom:", "--sink", "video:o", "--sink", "jsonl:./o"], "./o; expected a place"),
         (2, ["replay", "phantom:", "--sink", "video:o", "--report", "o"], "report: o; expected a place"),
         (2, ["replay", ""], "source: ''; expected a path or phantom:"),
         (3, ["replay", "no.avi"], "source: no.avi; no such file or folder"),
