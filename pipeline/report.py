@@ -224,7 +224,10 @@ def _mismatch(
 
 
 def report_json(report: Report) -> str:
-    """The report as JSON text, keys in the order of docs/design.md, a newline at the end."""
+    """The report as JSON text, keys in the order of docs/design.md, a newline at the end.
+
+    A file name that is not UTF-8 keeps its lone surrogates; written with ``backslashreplace`` they are JSON.
+    """
     fields = asdict(report)
     fields["sources"] = [source.pop("info") | source for source in fields["sources"]]
     ordered = {name: fields.pop(name) for name in _leading_keys()} | fields
@@ -249,7 +252,7 @@ def write_report(path: Path, report: Report) -> None:
     target = path.resolve()
     try:
         if target.exists() and not target.is_file() and not target.is_dir():
-            target.write_text(text, encoding="utf-8")
+            target.write_text(text, encoding="utf-8", errors="backslashreplace")
         else:
             _replace(target, text)
     except OSError as error:
@@ -261,7 +264,7 @@ def _replace(target: Path, text: str) -> None:
     """Write a neighbour of ``target`` to disk, then rename it over ``target``; no neighbour stays behind."""
     neighbour = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
-        with neighbour.open("w", encoding="utf-8") as file:
+        with neighbour.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -33,10 +33,10 @@ def print_report(report: Report, console: Console) -> None:
             console.print(table)
             console.print()
     for fault in report.faults:
-        words = escape(f"{fault.where}: {fault.what}")
+        words = plain(f"{fault.where}: {fault.what}")
         console.print(f"[yellow]fault[/] at {fault.at_s:.2f} s, {words}", soft_wrap=True)
     for line in ledger_errors(report):
-        console.print(f"[bold red]ledger does not close:[/] {escape(line)}", soft_wrap=True)
+        console.print(f"[bold red]ledger does not close:[/] {plain(line)}", soft_wrap=True)
     if report.frames.ledger_closed:
         console.print("[green]ledger closed[/]: every frame, message and written picture is accounted for")
 
@@ -52,12 +52,17 @@ def format_drops(dropped: Counts) -> str:
     """The sum, and the causes that occurred in brackets: ``7 (overwritten 5, stale 2)``."""
     causes = ", ".join(f"{cause} {count:,}" for cause, count in sorted(dropped.items()) if count)
     total = sum(dropped.values())
-    return f"{total:,} ({escape(causes)})" if causes else f"{total:,}"
+    return f"{total:,} ({plain(causes)})" if causes else f"{total:,}"
 
 
 def format_share(part: int, whole: int) -> str:
     """``part`` of ``whole`` in per cent, "–" where there is no whole."""
     return f"{100 * part / whole:.1f} %" if whole else DASH
+
+
+def plain(text: str) -> str:
+    """Text of the user's as rich prints it untouched: brackets kept, bytes that are no UTF-8 as escapes."""
+    return escape(text.encode("utf-8", "backslashreplace").decode())
 
 
 def table_of(title: str, columns: Iterable[str], text_columns: int = 1) -> Table:
@@ -74,8 +79,8 @@ def _headline(report: Report) -> str:
     colour = "green" if report.exit_code == 0 else "red"
     runtime = f" on {report.runtime}" if report.runtime else ""
     return (
-        f"[bold {colour}]{escape(report.status)}[/] (exit code {report.exit_code}), {escape(report.mode)}, "
-        f"{escape(report.segmenter)}{escape(runtime)}: {report.duration_s:.2f} s, "
+        f"[bold {colour}]{plain(report.status)}[/] (exit code {report.exit_code}), {plain(report.mode)}, "
+        f"{plain(report.segmenter)}{plain(runtime)}: {report.duration_s:.2f} s, "
         f"{report.throughput_fps:.1f} pictures/s shown, {report.masks_per_s:.1f} masks/s\n"
     )
 
@@ -106,7 +111,7 @@ def _frames(report: Report) -> Table:
     frames, masks = report.frames, report.masks
     table = table_of("Pictures", ("", "count"))
     table.add_row("captured", f"{frames.captured:,}")
-    table.add_row(f"shown ({escape(report.presenting_sink)})", f"{frames.presented:,}")
+    table.add_row(f"shown ({plain(report.presenting_sink)})", f"{frames.presented:,}")
     table.add_row("shown with a valid mask", f"{frames.annotated:,}")
     table.add_row("shown with something marked", DASH if frames.positive is None else f"{frames.positive:,}")
     table.add_row("dropped", format_drops(frames.dropped))
@@ -136,7 +141,7 @@ def _stages(report: Report) -> Table:
     """Work and waiting, by stage."""
     table = table_of("Stages, ms", ("", "work median", "work p99", "wait median", "wait p99", "restarts"))
     for name, stage in report.stages.items():
-        table.add_row(escape(name), *_pair(stage.service_ms), *_pair(stage.wait_ms), f"{stage.restarts}")
+        table.add_row(plain(name), *_pair(stage.service_ms), *_pair(stage.wait_ms), f"{stage.restarts}")
     return table
 
 
@@ -145,7 +150,7 @@ def _links(report: Report) -> Table:
     table = table_of("Links", ("", "sent", "received", "dropped", "under way"))
     for name, link in report.links.items():
         drops = format_drops(link.dropped)
-        table.add_row(escape(name), f"{link.sent:,}", f"{link.received:,}", drops, f"{link.in_flight:,}")
+        table.add_row(plain(name), f"{link.sent:,}", f"{link.received:,}", drops, f"{link.in_flight:,}")
     return table
 
 
@@ -156,5 +161,5 @@ def _sinks(report: Report) -> Table:
         delay = sink.write_delay_ms
         worst = format_ms(delay["max"] if delay else None)
         counts = (f"{sink.written:,}", format_drops(sink.dropped_by_cause), f"{sink.synthetic:,}")
-        table.add_row(escape(name), *counts, *_pair(delay), worst)
+        table.add_row(plain(name), *counts, *_pair(delay), worst)
     return table

@@ -1,7 +1,7 @@
 """A catalogue of recordings to choose from by content: HyperKvasir's metadata CSV, or a folder of videos.
 
 Separate from the sources, which play one address: this says which addresses there are. It looks for the files
-of the list, and checks them against it by their headers. It neither plays nor prints (``catalogue_table.py``).
+of the list, and checks them against it by their headers. It plays nothing and prints nothing.
 """
 
 import os

@@ -47,7 +47,7 @@ def catalogue_command(
     problems = {id(problem.entry): problem for problem in catalogue.check(entries)} if check else {}
     told = catalogue_json(catalogue, entries, problems)
     if as_json:
-        print(json.dumps(told, indent=2, ensure_ascii=False))
+        print(json.dumps(told, indent=2))
         return ExitCode.DONE
     console = console or Console()
     if not console.is_terminal:
@@ -119,7 +119,7 @@ def _print_tables(told: dict[str, Any], console: Console) -> None:
     if told["unlisted"]:
         lines.append(f"{len(told['unlisted'])} videos there that the list does not name")
     for line in lines:
-        console.print(escape(line), soft_wrap=True, highlight=False)
+        console.print(_plain(line), soft_wrap=True, highlight=False)
 
 
 def _entry_table(entries: list[dict[str, Any]]) -> Table:
@@ -128,7 +128,7 @@ def _entry_table(entries: list[dict[str, Any]]) -> Table:
     table.add_column("state")
     for entry in entries:
         numbers = (_size(entry), _text(entry["fps"]), _text(entry["frames"]), _length(entry["length_s"]))
-        table.add_row(escape(entry["file"]), escape(entry["finding"]), *numbers, entry["state"])
+        table.add_row(_plain(entry["file"]), _plain(entry["finding"]), *numbers, entry["state"])
     return table
 
 
@@ -136,7 +136,7 @@ def _finding_table(findings: dict[str, int]) -> Table:
     """How often each finding occurs."""
     table = _table(("finding",), ("videos",))
     for finding, count in findings.items():
-        table.add_row(escape(finding), str(count))
+        table.add_row(_plain(finding), str(count))
     return table
 
 
@@ -148,6 +148,11 @@ def _table(left: tuple[str, ...], right: tuple[str, ...]) -> Table:
     for column in right:
         table.add_column(column, justify="right", no_wrap=True)
     return table
+
+
+def _plain(text: str) -> str:
+    """Text of the list's as rich prints it untouched: brackets kept, bytes that are no UTF-8 as escapes."""
+    return escape(text.encode("utf-8", "backslashreplace").decode())
 
 
 def _text(number: float | None) -> str:

@@ -6,6 +6,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+
 from endostream.configs.errors import SinkError
 from endostream.pipeline.histogram import SeriesMs
 from endostream.pipeline.report import (
@@ -25,7 +27,6 @@ from endostream.pipeline.report import (
 )
 from endostream.pipeline.report_table import print_report
 from endostream.pipeline.source import SourceInfo
-from rich.console import Console
 
 TOP_KEYS = [
     *("schema", "status", "exit_code", "mode", "segmenter", "runtime", "sources", "presenting_sink"),
@@ -164,6 +165,16 @@ def test_a_written_report_is_whole_utf8_and_ends_with_a_newline(tmp_path: Path) 
     text = path.read_text(encoding="utf-8")
     assert text.endswith("}\n") and "Überblick.avi" in text
     assert [child.name for child in tmp_path.iterdir()] == ["r.json"]
+
+
+def test_a_file_name_that_is_not_utf8_is_written_and_read_back(tmp_path: Path) -> None:
+    totals = totals_of(sinks={"video:caf\udce9.mp4": SinkTotals()})
+    report = report_from_totals(totals)
+    write_report(tmp_path / "r.json", report)
+    assert list(json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))["sinks"]) == [
+        "video:caf\udce9.mp4"
+    ]
+    assert "video:caf\\udce9.mp4" in printed(report)
 
 
 def test_a_report_through_a_link_replaces_what_the_link_points_to(tmp_path: Path) -> None:

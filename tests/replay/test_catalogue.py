@@ -290,6 +290,15 @@ def test_the_command_copes_with_brackets_in_names(tmp_path: Path) -> None:
     assert "[red]a.avi" in console.export_text()
 
 
+def test_the_command_copes_with_file_names_that_are_not_utf8(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_video(tmp_path / "a.avi").rename(tmp_path / "caf\udce9.avi")
+    catalogue_command(tmp_path)
+    catalogue_command(tmp_path, as_json=True)
+    assert "caf\\udce9.avi" in capsys.readouterr().out
+
+
 @pytest.mark.data
 def test_the_real_csv_has_373_videos_and_239_mention_a_polyp(
     data_dir: Path, capsys: pytest.CaptureFixture[str]
