@@ -112,7 +112,7 @@ class ReplaySettings(Section):
     folder_fps: Rate = setting(
         25, "Frame rate of a folder of pictures.", "frames/s", "a number or fraction from 1 to 240 frames/s"
     )
-    decode_threads: int = setting(2, "Threads that decode a file.", "threads", ge=1, le=64)
+    decode_threads: int = setting(1, "Threads that decode a file.", "threads", ge=1, le=64)
     faults: FaultSettings = Field(default_factory=FaultSettings, description="Faults put in on purpose.")
 
     @property

@@ -16,7 +16,24 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from endostream.configs.errors import EndostreamError, ExitCode, SinkError
+from endostream.configs.errors import ConfigError, EndostreamError, ExitCode, SinkError
+
+from .cli_options import (
+    AsJson,
+    Choice,
+    ConfigFile,
+    Finding,
+    Limit,
+    MaxLength,
+    MinLength,
+    Quiet,
+    Rate,
+    Report,
+    SegmenterName,
+    Settings,
+    Sinks,
+    Size,
+)
 
 if TYPE_CHECKING:
     from endostream.configs.load import LoadedConfig
@@ -28,30 +45,6 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-
-Segmenter = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Which segmenter; endostream doctor lists them.")
-]
-Sinks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--sink",
-        metavar="KIND[:PATH]",
-        help="video:FILE, jsonl:FILE, png:DIR, window or null; may be repeated.",
-    ),
-]
-ConfigFile = Annotated[
-    Path | None,
-    typer.Option("--config", metavar="FILE", help="YAML that says what differs from the default."),
-]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", metavar="KEY=VALUE", help="Any setting, e.g. overlay.hold_ms=100; may be repeated."
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no table.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -69,24 +62,32 @@ def _root(
 def replay(
     ctx: typer.Context,
     sources: Annotated[
-        list[str], typer.Argument(metavar="SOURCE", help="Video files, folders of pictures, or phantom:.")
-    ],
-    segmenter: Segmenter = None,
+        list[str] | None,
+        typer.Argument(metavar="SOURCE", help="Video files, folders of pictures, or phantom:."),
+    ] = None,
+    segmenter: SegmenterName = None,
     speed: Annotated[
         str | None, typer.Option(metavar="SPEED", help="realtime, fastest, or e.g. 0.5x.")
     ] = None,
-    mode: Annotated[
-        str | None, typer.Option(metavar="MODE", help="live, every-frame, or auto: as the speed implies.")
-    ] = None,
+    mode: Annotated[str | None, typer.Option(metavar="MODE", help="live, every-frame, or auto.")] = None,
     loop: Annotated[str | None, typer.Option(metavar="N", help="Play N times, 0 for ever.")] = None,
     start: Annotated[str | None, typer.Option(metavar="SECONDS", help="Stream time to begin at.")] = None,
     duration: Annotated[str | None, typer.Option(metavar="SECONDS", help="Stream time to play.")] = None,
-    sink: Sinks = None,
-    report: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the report as JSON.")] = None,
+    sinks: Sinks = None,
+    report: Report = None,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
+    catalogue: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Play recordings chosen from this catalogue instead.")
+    ] = None,
+    finding: Finding = None,
+    size: Size = None,
+    fps: Rate = None,
+    min_length: MinLength = None,
+    max_length: MaxLength = None,
+    limit: Limit = None,
 ) -> int:
     """Play recordings through the pipeline."""
     options = {
@@ -98,7 +99,30 @@ def replay(
         "--duration": ("replay.duration_s", duration),
     }
     loaded = _load(config, settings, options)
-    return _run(ctx, sources, sink or [], report, loaded, as_json=as_json, quiet=quiet)
+    choice = Choice(finding, size, fps, min_length, max_length, limit)
+    addresses = choice.sources(sources or [], catalogue)
+    return _run(ctx, addresses, sinks or [], report, loaded, as_json=as_json, quiet=quiet)
+
+
+@app.command()
+def catalogue(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of videos, or HyperKvasir's metadata.")
+    ],
+    finding: Finding = None,
+    size: Size = None,
+    fps: Rate = None,
+    min_length: MinLength = None,
+    max_length: MaxLength = None,
+    limit: Limit = None,
+    check: Annotated[bool, typer.Option(help="Open the files and compare them with the metadata.")] = True,
+    as_json: AsJson = False,
+) -> int:
+    """List and count recordings, and say which files are wrong."""
+    wanted = Choice(finding, size, fps, min_length, max_length, limit).selection()
+    table = importlib.import_module("endostream.replay.catalogue_table")
+    code: int = table.catalogue_command(directory, wanted, check, as_json)
+    return code
 
 
 @app.command()
@@ -108,7 +132,7 @@ def demo(
         "out/demo"
     ),
     seconds: Annotated[str | None, typer.Option(metavar="SECONDS", help="How long to play.")] = None,
-    segmenter: Segmenter = None,
+    segmenter: SegmenterName = None,
     config: ConfigFile = None,
     settings: Settings = None,
     quiet: Quiet = False,
@@ -145,7 +169,7 @@ def config(
     from endostream.configs import describe
 
     if show + schema + template > 1:
-        raise typer.BadParameter("--show, --schema and --template are three things; give one of them")
+        raise ConfigError("config: --show, --schema and --template; expected only one of them")
     if schema:
         print(describe.schema_json() if as_json else describe.schema_text(), end="")
     elif template:

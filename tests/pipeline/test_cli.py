@@ -88,6 +88,20 @@ def test_replay_asks_for_a_run_with_everything_that_was_given(runs: Runs, tmp_pa
     assert list(tmp_path.iterdir()) == [video]
 
 
+def test_replay_plays_what_is_chosen_from_a_catalogue(runs: Runs, tmp_path: Path) -> None:
+    for name in ("polyp/a.avi", "polyp/b.avi", "normal/c.avi"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert run_command(["replay", "--catalogue", str(tmp_path), "--finding", "polyp", "--limit", "1"]) == 0
+    assert runs.requests[0].sources == [str(tmp_path / "polyp" / "a.avi")]
+
+
+def test_catalogue_lists_a_folder_of_videos(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "a.avi").touch()
+    assert run_command(["catalogue", str(tmp_path), "--no-check", "--json"]) == 0
+    assert "a.avi" in capsys.readouterr().out
+
+
 def test_without_a_presenting_sink_null_presents(runs: Runs) -> None:
     run_command(["replay", "phantom:"])
     assert runs.requests[0].sinks == []
@@ -110,7 +124,7 @@ def test_the_exit_code_of_the_run_is_that_of_the_command(runs: Runs) -> None:
 @pytest.mark.parametrize(
     ("code", "arguments", "expected"),
     [
-        (2, ["replay"], "Missing argument 'SOURCE'. Try: endostream replay --help"),
+        (2, ["replay"], "replay: nothing to play; expected SOURCE"),
         (2, ["replya"], "No such command 'replya'. Did you mean 'replay'? Try: endostream --help"),
         (2, ["replay", "phantom:", "--sped", "2x"], "No such option: --sped"),
         (2, ["replay", "phantom:", "--speed"], "Option '--speed' requires an argument"),
@@ -131,8 +145,15 @@ def test_the_exit_code_of_the_run_is_that_of_the_command(runs: Runs) -> None:
         (1, ["replay", "phantom:", "--report", "no/r.json"], "report: no/r.json; cannot be written"),
         (1, ["replay", "phantom:", "--report", "."], "report: .; expected a file, this is a folder"),
         (1, ["replay", "phantom:", "--report", "/proc/r.json"], "report: /proc/r.json; cannot be written"),
-        (2, ["config", "--show", "--schema"], "give one of them"),
+        (2, ["config", "--show", "--schema"], "expected only one of them"),
         (2, ["config", "--set", "captur.nice=1"], "captur: unknown key (--set); "),
+        (2, ["replay", "phantom:", "--catalogue", "."], "phantom: and --catalogue; expected only"),
+        (2, ["replay", "--finding", "polyp"], "a choice of recordings, but no catalogue"),
+        (2, ["replay", "--catalogue", ".", "--size", "big"], "size: 'big'; expected WIDTHxHEIGHT"),
+        (2, ["replay", "--catalogue", ".", "--limit", "0"], "Invalid value for '--limit'"),
+        (3, ["replay", "--catalogue", "no"], "catalogue: no; no such folder"),
+        (2, ["catalogue"], "Missing argument 'DIR'. Try: endostream catalogue --help"),
+        (3, ["catalogue", "no"], "catalogue: no; no such folder"),
         (2, ["demo", "--seconds", "0"], "phantom.duration_s: 0 (--seconds); expected a number above 0"),
     ],
 )  # fmt: skip
