@@ -15,6 +15,7 @@ from .frame import MaskState
 from .report import Counts, Report, Series, ledger_errors
 
 DASH = "–"
+PIPED_WIDTH = 120
 STATE_WORDS = {
     MaskState.FRESH: "fresh: computed from this picture",
     MaskState.HELD: "held: a moment old, still drawn",
@@ -25,7 +26,8 @@ STATE_WORDS = {
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print the whole report to ``console``."""
+    """Print the whole report to ``console``; one that is no terminal is made wide enough for the tables."""
+    widen(console)
     console.print(_headline(report))
     makers = (_delays, _frames, _states, _stages, _links, _sinks)
     for table in (make(report) for make in makers):
@@ -39,6 +41,12 @@ def print_report(report: Report, console: Console) -> None:
         console.print(f"[bold red]ledger does not close:[/] {plain(line)}", soft_wrap=True)
     if report.frames.ledger_closed:
         console.print("[green]ledger closed[/]: every frame, message and written picture is accounted for")
+
+
+def widen(console: Console) -> None:
+    """Give a pipe or a file the width that rich would cut to 80 columns."""
+    if not console.is_terminal:
+        console.width = max(console.width, PIPED_WIDTH)
 
 
 def format_ms(value: float | None) -> str:
@@ -68,7 +76,7 @@ def plain(text: str) -> str:
 def table_of(title: str, columns: Iterable[str], text_columns: int = 1) -> Table:
     """An empty table in the house style: ``text_columns`` to the left, numbers to the right."""
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    table.show_edge, table.pad_edge = False, False
+    table.show_edge, table.pad_edge, table.collapse_padding = False, False, True
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number < text_columns else "right", overflow="fold")
     return table
@@ -90,7 +98,7 @@ def _delays(report: Report) -> Table:
     table = table_of("Delay in ms", ("", "n", "median", "p90", "p99", "p99.9", "worst"))
     rows = (
         ("video: captured → shown", report.video_delay_ms),
-        ("annotation: captured → its marks shown", report.annotation_delay_ms),
+        ("annotation: captured → marks shown", report.annotation_delay_ms),
         ("replay behind its timetable", report.release_lateness_ms),
     )
     for words, series in rows:

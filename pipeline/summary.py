@@ -16,7 +16,7 @@ from endostream.configs.errors import SinkError
 
 from .frame import MaskState
 from .report import Series, SourceTotals
-from .report_table import DASH, format_ms, format_share, plain, table_of
+from .report_table import DASH, format_ms, format_share, plain, table_of, widen
 
 Row = dict[str, Any]
 """One source: the columns of ``COLUMNS``, None where nothing was counted or measured."""
@@ -86,19 +86,12 @@ def write_summary(path: Path, rows: Iterable[Row]) -> None:
 
 
 def print_summary(sources: Iterable[SourceTotals], console: Console) -> None:
-    """Print one line for each source to ``console``."""
-    columns = (
-        "video",
-        "status",
-        "shown",
-        "dropped",
-        "video delay",
-        "annotation delay",
-        "valid",
-        "failed",
-        "marked",
-    )
-    table = table_of("Videos (delay: median / p99 in ms)", columns, text_columns=2)
+    """Print one line for each source to ``console``; one that is no terminal is made wide enough."""
+    widen(console)
+    columns = ("video", "status", "shown", "drops", "video delay", "annotation", "valid", "failed", "marked")
+    table = table_of("Videos (delays: median / p99 in ms)", columns, text_columns=2)
+    for column in table.columns[1:]:
+        column.no_wrap = True
     for source in sources:
         table.add_row(plain(Path(source.address).name), plain(source.status), *_cells(source))
     console.print(table)

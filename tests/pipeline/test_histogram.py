@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
-from endostream.pipeline.histogram import BUCKETS, FIRST_BUCKET, Histogram, bucket_of, upper_edge_ns
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from endostream.pipeline.histogram import BUCKETS, FIRST_BUCKET, Histogram, bucket_of, upper_edge_ns
 
 
 def histogram_of(*values_ns: int) -> Histogram:
