@@ -71,11 +71,24 @@ SEGMENTERS: dict[str, str] = {
     "fcm-plain": "endostream.models.fcm:PlainFcmSegmenter",
 }
 
+INPUT_HW: dict[str, tuple[int, int]] = {}
+"""Input sizes (height, width) of those that do not eat 320 × 320."""
+
 
 def check_segmenter_name(name: str) -> None:
     """Raise ConfigError, naming those there are, unless ``name`` is registered."""
     if name not in SEGMENTERS:
         raise ConfigError(f"segmenter: {name!r}; expected one of {', '.join(sorted(SEGMENTERS))}")
+
+
+def segmenter_input_hw(name: str, options: dict[str, Any] | None = None) -> tuple[int, int]:
+    """Height and width the segmenter ``name`` eats with these options, without opening it.
+
+    A segmenter with another input than 320 × 320 says so in the option ``input_hw`` or in INPUT_HW.
+    """
+    check_segmenter_name(name)
+    height, width = (options or {}).get("input_hw", INPUT_HW.get(name, (320, 320)))
+    return int(height), int(width)
 
 
 def load_segmenter(name: str, options: dict[str, Any] | None = None) -> Segmenter:

@@ -14,6 +14,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import numpy.typing as npt
+
 from endostream.models.segmenter import Mask
 
 from .frame import Box, ImageBgr, SizeHW

@@ -1,0 +1,129 @@
+"""A run from request to exit code: sets the supervisor up, shows progress, makes the report, and says how it ended.
+
+The command line and Python programs come in here. What is checked before is in ``request.py``; nothing here knows
+how an option was spelt.
+"""
+
+import logging
+import sys
+from contextlib import ExitStack, nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+
+from endostream.configs.errors import EndostreamError, ExitCode
+
+from .environment import environment
+from .frame import MaskState
+from .host import RunSpec
+from .launcher import Launcher, ProcessLauncher, ThreadLauncher
+from .progress import Progress
+from .report import Report, RunTotals, ledger_errors, report_from_totals, report_json, write_report
+from .report_table import print_report
+from .request import RunRequest
+from .rundir import RunDirectory
+from .supervisor import Outcome, Supervisor
+from .totals import run_totals
+
+logger = logging.getLogger("endostream")
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def run(request: RunRequest) -> int:
+    """Do the run, print or write its report, return the exit code. Prints one line for everything that went wrong."""
+    started = datetime.now(UTC)
+    spec = run_spec(request)
+    with ExitStack() as stack:
+        launcher = _launcher(request, stack)
+        spec = replace(spec, endpoints=launcher.endpoints)
+        progress = stack.enter_context(nullcontext() if request.quiet else Progress(None, None))
+        supervisor = Supervisor(spec, request.config, launcher, _tell, _Ticker(progress))
+        outcome = supervisor.run()
+    totals = run_totals(supervisor.board, spec, outcome, request.config.infer.segmenter)
+    totals.started_utc = started.isoformat(timespec="milliseconds")
+    totals.command = request.command
+    totals.config = request.config.model_dump()
+    totals.environment = environment()
+    conclude(totals, outcome, request)
+    report = report_from_totals(totals)
+    return _publish(report, request)
+
+
+def run_spec(request: RunRequest) -> RunSpec:
+    """What the stages are told; the endpoints are filled in when the launcher is known."""
+    return RunSpec(
+        endpoints="",
+        mode=request.config.effective_mode(),
+        config=request.config.model_dump(),
+        sources=tuple(request.sources),
+        presenting=request.presenting.label,
+        sinks=tuple(spec.label for spec in request.recording),
+    )
+
+
+def _launcher(request: RunRequest, stack: ExitStack) -> Launcher:
+    if request.config.supervisor.launcher == "threads":
+        return ThreadLauncher("inproc://endostream/")
+    directory = stack.enter_context(RunDirectory())
+    return ProcessLauncher(f"ipc://{directory.path}/")
+
+
+class _Ticker:
+    """Feeds the progress display from the board."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self._progress = progress
+
+    def __call__(self, supervisor: Supervisor) -> None:
+        if self._progress is None:
+            return
+        board = supervisor.board
+        states = board.group("overlay.state")
+        captured, presented = board.value("capture.captured"), board.value("overlay.presented")
+        drops = board.group("capture-overlay.dropped")
+        newest = max(MaskState, key=lambda state: states[state.label])
+        self._progress.update(captured, presented, sum(drops.values()), newest)
+
+
+def _tell(level: str, text: str) -> None:
+    logger.log(_LEVELS[level], "%s", text)
+
+
+def conclude(totals: RunTotals, outcome: Outcome, request: RunRequest) -> None:
+    """Settle status and exit code: what went wrong first wins over the ledger, the ledger over a lost source."""
+    code, status = ExitCode.DONE, "done"
+    not_done = [source for source in totals.sources if source.status in ("missing", "lost")]
+    if outcome.failed_sinks:
+        code, status = ExitCode.FAILED, "failed"
+    if not_done:
+        code, status = ExitCode.SOURCE, "failed"
+    if request.config.effective_mode() == "every-frame" and totals.mask_state.get(MaskState.FAILED.label):
+        _tell("error", f"{totals.mask_state['failed']} frames got no mask; see the report")
+        code, status = ExitCode.CHECK, "failed"
+    for line in ledger_errors(totals):
+        _tell("error", f"ledger: {line}")
+        code, status = ExitCode.CHECK, "failed"
+    if outcome.fatal:
+        _tell("error", outcome.fatal)
+        code, status = outcome.fatal_code, "failed"
+    elif outcome.interrupted:
+        code, status = ExitCode.INTERRUPTED, "interrupted"
+    totals.exit_code, totals.status = int(code), status
+
+
+def _publish(report: Report, request: RunRequest) -> int:
+    """Write the report and print it; a report that cannot be written makes the run a failed one."""
+    code = report.exit_code
+    if request.report is not None:
+        try:
+            write_report(Path(request.report), report)
+        except EndostreamError as error:
+            _tell("error", str(error))
+            code = code or int(error.exit_code)
+    if request.json:
+        sys.stdout.write(report_json(report))
+    elif not request.quiet:
+        print_report(report, Console())
+    return code

@@ -1,0 +1,78 @@
+"""The control channel between the supervisor and a stage: small JSON messages, and file descriptors with them.
+
+A Unix socket pair, not ZeroMQ: it passes descriptors, and its closing tells each side at once that the other is
+gone, however it died. Pictures, tensors and masks never travel here. The same channel works between threads.
+"""
+
+import array
+import json
+import select
+import socket
+from typing import Any
+
+_MESSAGE_BYTES = 1 << 18
+_MAX_FDS = 8
+
+
+class PeerGone(EOFError):
+    """The other side has closed the channel or died."""
+
+
+class ControlChannel:
+    """One end. Every message is a JSON object with a key ``t`` that says what it is."""
+
+    def __init__(self, end: socket.socket) -> None:
+        end.setblocking(False)
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MESSAGE_BYTES)
+        self._socket = end
+
+    @classmethod
+    def pair(cls) -> tuple["ControlChannel", "ControlChannel"]:
+        """Two ends of a new channel."""
+        left, right = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        return cls(left), cls(right)
+
+    @classmethod
+    def from_fd(cls, fd: int) -> "ControlChannel":
+        """The end that was inherited as ``fd``."""
+        return cls(socket.socket(fileno=fd))
+
+    def fileno(self) -> int:
+        """For polling."""
+        return self._socket.fileno()
+
+    def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        """Send ``message``; raises PeerGone if nobody is there any more.
+
+        A stopped peer's full buffer is waited for, 2 s at most, then counts as gone.
+        """
+        data = json.dumps(message, separators=(",", ":")).encode()
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+        for _ in range(20):
+            try:
+                self._socket.sendmsg([data], ancillary)
+                return
+            except BlockingIOError:
+                select.select([], [self._socket], [], 0.1)
+            except OSError as error:
+                raise PeerGone(str(error)) from error
+        raise PeerGone("control channel: the other side takes nothing")
+
+    def receive(self) -> tuple[dict[str, Any], list[int]] | None:
+        """The next message and its descriptors, None if there is none now; raises PeerGone at the end."""
+        try:
+            data, fds, flags, _ = socket.recv_fds(self._socket, _MESSAGE_BYTES, _MAX_FDS)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            raise PeerGone(str(error)) from error
+        if not data:
+            raise PeerGone("control channel: closed")
+        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
+            raise ValueError("control channel: message cut off")
+        message: dict[str, Any] = json.loads(data)
+        return message, fds
+
+    def close(self) -> None:
+        """Close this end."""
+        self._socket.close()

@@ -1,0 +1,240 @@
+"""What a stage has around it: board, control channel, rings, ZeroMQ context, clock. The same in a process or a thread.
+
+Separate from the stages so that what computes knows no socket, and from the supervisor so that a stage started
+alone in a test has the very same surroundings. It does not decide when a stage is restarted.
+"""
+
+import select
+import threading
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from typing import Any, Self
+
+import zmq
+
+from endostream.configs.schema import Config, RunMode
+
+from .board import Board, Topology
+from .clock import Clock, MonotonicClock
+from .control import ControlChannel, PeerGone
+from .frame import SizeHW
+from .ring import Block, FrameRing, RingShape
+
+CAPTURED, PRESENTED = "captured", "presented"
+"""Roles of a ring: what capture writes; what overlay writes for the record process."""
+BEAT_MS = 100
+"""Longest wait between two heartbeats of a stage that has nothing to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    """All that a stage is told at its start; travels as JSON.
+
+    Attributes:
+        endpoints: prefix of every link's endpoint, ``ipc:///…/`` or ``inproc://…/``.
+        mode: ``live`` or ``every-frame``.
+        config: the whole configuration as plain data.
+        sources: addresses in the order they are played.
+        presenting: kind of the sink that presents.
+        sinks: ``KIND:PATH`` of the sinks that the record process writes.
+    """
+
+    endpoints: str
+    mode: RunMode
+    config: dict[str, Any]
+    sources: tuple[str, ...]
+    presenting: str = "null"
+    sinks: tuple[str, ...] = ()
+
+    @property
+    def topology(self) -> Topology:
+        """What the board's layout follows from."""
+        return Topology(len(self.sources), len(self.sinks))
+
+    @property
+    def every_frame(self) -> bool:
+        """Whether no frame may be dropped."""
+        return self.mode == "every-frame"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Self:
+        """Undo ``to_json``."""
+        return cls(**{**data, "sources": tuple(data["sources"]), "sinks": tuple(data["sinks"])})
+
+
+@dataclass(slots=True)
+class RingLease:
+    """A ring as its writer got it, with how far it may look ahead and how many frames may be in flight."""
+
+    ring: FrameRing
+    lookahead_frames: int
+    window_frames: int
+
+
+@dataclass
+class StageHost:
+    """The surroundings of one stage; used from its main thread, but for what says otherwise.
+
+    ``stopping``: end at once, outputs finished. ``finishing``: take nothing new in, let what is under way end.
+    """
+
+    stage: str
+    spec: RunSpec
+    board: Board
+    control: ControlChannel
+    context: "zmq.Context[Any]"
+    clock: Clock = field(default_factory=MonotonicClock)
+    incarnation: int = 0
+    stopping: bool = False
+    finishing: bool = False
+    go: bool = False
+    inbox: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._rings: dict[int, FrameRing] = {}
+        self._answers: dict[str, RingLease] = {}
+        self._answered = threading.Condition()
+        self._heartbeat = self.board.cell(f"{self.stage}.heartbeat_ns")
+        self._busy = self.board.cell(f"{self.stage}.busy_since_ns")
+        self._busy.value = 0
+        self._poller = zmq.Poller()
+        self._poller.register(self.control.fileno(), zmq.POLLIN)
+        self.beat()
+
+    @cached_property
+    def config(self) -> Config:
+        """The configuration, validated again."""
+        return Config.model_validate(self.spec.config)
+
+    def endpoint(self, link: str) -> str:
+        """Where the reader of ``link`` binds."""
+        return self.spec.endpoints + link
+
+    def watch(self, socket: "zmq.Socket[bytes]") -> None:
+        """Let ``poll`` return when ``socket`` has something to read."""
+        self._poller.register(socket, zmq.POLLIN)
+
+    def watch_fd(self, fd: int) -> None:
+        """Let ``poll`` return when the file descriptor has something to read."""
+        self._poller.register(fd, zmq.POLLIN)
+
+    def beat(self) -> None:
+        """Show that the stage is alive."""
+        self._heartbeat.value = self.clock.now_ns()
+
+    def busy(self) -> None:
+        """Show that work has begun; ``idle`` ends it. What takes too long in between counts as hung."""
+        self._busy.value = self.clock.now_ns()
+
+    def idle(self) -> None:
+        """Show that no work is pending."""
+        self._busy.value = 0
+        self.beat()
+
+    def poll(self, timeout_ms: float = BEAT_MS) -> None:
+        """Wait for a message or for ``timeout_ms``, whichever is first; read the control channel."""
+        self.beat()
+        self._poller.poll(max(0, min(timeout_ms, BEAT_MS)))
+        self.beat()
+        self.read_control()
+
+    def read_control(self) -> None:
+        """Take in all control messages that are there. A closed channel means stop."""
+        try:
+            while (message := self.control.receive()) is not None:
+                self._take(*message)
+        except PeerGone:
+            self.stopping = True
+
+    def _take(self, message: dict[str, Any], fds: list[int]) -> None:
+        kind = message["t"]
+        if kind == "stop":
+            self.stopping = True
+        elif kind == "finish":
+            self.finishing = True
+        elif kind == "go":
+            self.go = True
+        elif kind == "ring":
+            self._attach(message, fds[0])
+        else:
+            self.inbox.append(message)
+
+    def _attach(self, message: dict[str, Any], fd: int) -> None:
+        shape = RingShape(message["id"], tuple(message["size_hw"]), message["slots"])
+        ring = FrameRing(Block(fd, shape.total_bytes), shape)
+        self._rings[shape.ring_id] = ring
+        for ring_id in message["retired"]:
+            retired = self._rings.pop(ring_id, None)
+            if retired is not None:
+                retired.close()
+        with self._answered:
+            self._answers[message["role"]] = RingLease(ring, message["lookahead"], message["window"])
+            self._answered.notify_all()
+
+    def ring(self, ring_id: int) -> FrameRing | None:
+        """The ring a descriptor names, None if it is retired or unknown."""
+        if ring_id not in self._rings:
+            self.read_control()  # its descriptor was sent before any frame in it
+        return self._rings.get(ring_id)
+
+    def lease(self, role: str, size_hw: SizeHW) -> RingLease | None:
+        """Ask the supervisor for a ring to write; waits for it. None if the stage is to stop meanwhile.
+
+        May be called from another thread as long as the main thread polls.
+        """
+        with self._answered:
+            self._answers.pop(role, None)
+        self.say("need_ring", role=role, size_hw=list(size_hw))
+        while not self.stopping:
+            if threading.current_thread() is threading.main_thread() or self._owns_control():
+                self._wait_readable()
+                self.read_control()
+            with self._answered:
+                lease = self._answers.get(role)
+                if lease is None:
+                    self._answered.wait(0.02)
+                    lease = self._answers.get(role)
+                if lease is not None and lease.ring.shape.size_hw == size_hw:
+                    return lease
+        return None
+
+    def own_control(self) -> None:
+        """Say that the calling thread is the one that polls (in thread mode that is not the main thread)."""
+        self._control_thread = threading.current_thread()
+
+    def _owns_control(self) -> bool:
+        return getattr(self, "_control_thread", None) is threading.current_thread()
+
+    def _wait_readable(self) -> None:
+        self.beat()
+        select.select([self.control.fileno()], [], [], 0.02)
+
+    def say(self, kind: str, /, **more: Any) -> None:
+        """Tell the supervisor; if it is gone, stop."""
+        try:
+            self.control.send({"t": kind, **more})
+        except PeerGone:
+            self.stopping = True
+
+    def log(self, message: str, level: str = "warning") -> None:
+        """Have the supervisor log one line."""
+        self.say("log", level=level, message=message)
+
+    def fail(self, message: str, exit_code: int) -> None:
+        """Tell the supervisor that this stage cannot go on for a reason a restart would not mend."""
+        self.say("error", message=message, exit_code=exit_code)
+
+    def close(self) -> None:
+        """Let go of rings and channel."""
+        for ring in self._rings.values():
+            ring.close()
+        self._rings = {}
+        self.control.close()
+
+
+StageMain = Callable[[StageHost], None]

@@ -1,0 +1,77 @@
+"""The infer stage: a tensor in, a mask out, through whatever segmenter was chosen, cut to the field of view.
+
+It checks what the segmenter answers before anyone draws it: a mask of another shape or type, or probabilities that
+are no numbers, are failures with a cause, never "nothing found". It knows no socket and no picture of full size.
+"""
+
+import zlib
+from typing import Any
+
+import numpy as np
+
+from endostream.models.segmenter import Mask, Segmentation, Segmenter, load_segmenter
+
+from .link import Received
+from .stage import Drop, Output
+from .wire import Kind, MaskHeader, TensorHeader
+
+
+class BadSegmentation(ValueError):
+    """A segmenter answered with something that is no mask of its input."""
+
+
+class InferStage:
+    """Opens the segmenter ``name`` and answers tensors (H × W × 3, RGB, uint8) with packed masks.
+
+    Args:
+        name: registry name.
+        options: keyword arguments of the segmenter's constructor.
+    """
+
+    name = "infer"
+    takes = Kind.TENSOR
+
+    def __init__(self, name: str, options: dict[str, Any]) -> None:
+        self._segmenter_name = name
+        self._options = options
+        self._segmenter: Segmenter | None = None
+
+    @property
+    def segmenter(self) -> Segmenter:
+        """The segmenter; only after ``open``."""
+        if self._segmenter is None:
+            raise RuntimeError("infer: not open")
+        return self._segmenter
+
+    def open(self) -> None:
+        """Load the segmenter and pay its first-call costs."""
+        self._segmenter = load_segmenter(self._segmenter_name, self._options)
+        self._segmenter.warm_up()
+
+    def process(self, message: Received, header: TensorHeader) -> Output:
+        """Segment one tensor; its payload is H × W × 3 bytes and the view's mask, packed bits."""
+        height, width = header.size_hw
+        pixels, tensor_bytes = height * width, height * width * 3
+        if message.payload is None or len(message.payload) != tensor_bytes + -(-pixels // 8):
+            raise Drop("invalid")
+        image_rgb = np.frombuffer(message.payload, np.uint8, tensor_bytes).reshape(height, width, 3)
+        mask = check_segmentation(self.segmenter.segment(image_rgb), (height, width))
+        view_bits = np.frombuffer(message.payload, np.uint8, offset=tensor_bytes)
+        packed = (np.packbits(mask) & view_bits).tobytes()
+        mask_header = MaskHeader(header.frame, header.transform, header.size_hw, zlib.crc32(packed))
+        return Output(Kind.MASK, mask_header, packed)
+
+    def close(self) -> None:
+        """Close the segmenter."""
+        if self._segmenter is not None:
+            self._segmenter.close()
+
+
+def check_segmentation(segmentation: Segmentation, size_hw: tuple[int, int]) -> Mask:
+    """The mask of ``segmentation`` if it is a bool mask of ``size_hw``; raises BadSegmentation otherwise."""
+    mask, prob = segmentation.mask, segmentation.prob
+    if mask.shape != size_hw or mask.dtype != np.bool_:
+        raise BadSegmentation(f"mask: {mask.dtype} {mask.shape}; expected bool {size_hw}")
+    if prob is not None and not np.isfinite(prob).all():
+        raise BadSegmentation("prob: not finite; expected [0, 1]")
+    return mask

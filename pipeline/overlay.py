@@ -1,0 +1,166 @@
+"""What overlay says of a frame and draws into it: which mask, in which state, with which marks. No socket, no clock.
+
+The rule of live mode: the newest valid mask is drawn as long as it is fresh or held; a mask of another source, loop
+or picture size is never drawn. The rule of every-frame mode: each frame carries its own mask or its failure. Why a
+mask is missing is always said: nothing yet (absent), too old (stale), or the annotation path is down (failed).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from endostream.configs.schema import OverlaySettings
+from endostream.models.transform import Rect, Transform
+
+from .draw import NO_MARKS, Marks, MarkStyle, draw_marks, marks_from_mask
+from .frame import Annotation, Box, FrameKey, ImageBgr, MaskState, SizeHW
+from .hud import HudInfo, draw_hud
+from .wire import FrameHeader, MaskHeader
+
+_RATE_WEIGHT = 0.1
+"""Of the newest interval in the running mean behind the frame rate on screen."""
+
+
+@dataclass(slots=True)
+class Answer:
+    """What the annotation path said of one frame: a mask made ready for drawing, or why there is none."""
+
+    key: FrameKey
+    capture_ns: int
+    size_hw: SizeHW
+    marks: Marks = NO_MARKS
+    view: Rect | None = None
+    crc32: int | None = None
+    cause: str = ""
+    presented: bool = False
+
+
+def answer_from_mask(header: MaskHeader, packed: bytes) -> Answer:
+    """Unpack a mask and make it ready for drawing into its picture; raises ValueError if it does not fit.
+
+    ``packed`` holds height × width bits, rows first, most significant bit first.
+    """
+    height, width = header.size_hw
+    if len(packed) != -(-height * width // 8):
+        raise ValueError(f"mask: {len(packed)} bytes; expected {height} × {width} bits")
+    transform = Transform.from_ints(header.transform)
+    if transform.input_hw != header.size_hw or transform.source_hw != header.frame.size_hw:
+        raise ValueError(
+            f"transform: {transform}; expected one of {header.frame.size_hw} to {header.size_hw}"
+        )
+    bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=height * width)
+    placed = transform.inverse_mask_bounds(bits.reshape(height, width).view(np.bool_))
+    marks = marks_from_mask(placed.mask, placed.top, placed.left)
+    frame = header.frame
+    return Answer(frame.key, frame.capture_ns, frame.size_hw, marks, transform.roi, header.crc32)
+
+
+def failure(header: FrameHeader, cause: str) -> Answer:
+    """The answer that there is no mask for this frame, and why."""
+    return Answer(header.key, header.capture_ns, header.size_hw, cause=cause)
+
+
+class OverlayStage:
+    """Chooses the answer for a frame and draws it.
+
+    Args:
+        settings: the ``overlay`` section.
+        segmenter: its name, for the HUD.
+    """
+
+    def __init__(self, settings: OverlaySettings, segmenter: str) -> None:
+        self._hold_ns = int(settings.hold_ms * 1e6)
+        self._hud = settings.hud
+        self._segmenter = segmenter
+        self._style = MarkStyle(settings.colour_bgr, settings.fill_alpha, settings.contour, settings.box)
+        self._newest: Answer | None = None
+        self._previous: FrameHeader | None = None
+        self._interval_ns: float | None = None
+
+    @property
+    def interval_ns(self) -> float | None:
+        """Running mean of the time between captured frames, None before the second."""
+        return self._interval_ns
+
+    def take(self, answer: Answer) -> Answer | None:
+        """Make ``answer`` the newest (live mode); returns the one it replaces if that was never presented."""
+        replaced = self._newest
+        self._newest = answer
+        return replaced if replaced is not None and not replaced.presented else None
+
+    def current(self, header: FrameHeader) -> Answer | None:
+        """The newest answer, if it belongs to the same source, loop and picture size as this frame."""
+        newest = self._newest
+        if newest is None or newest.size_hw != header.size_hw or newest.key[:2] != header.key[:2]:
+            return None
+        return newest
+
+    def annotate(self, header: FrameHeader, answer: Answer | None, down: str = "") -> Annotation:
+        """What is to be said of this frame.
+
+        Args:
+            header: the frame.
+            answer: the mask or failure that stands for it, None if there is none.
+            down: why the annotation path is down now, "" if it is up.
+        """
+        state = self._state(header, answer, down)
+        self._note_interval(header)
+        if answer is None or answer.crc32 is None:
+            cause = down or (answer.cause if answer is not None else "")
+            return Annotation(state, cause=cause if state is MaskState.FAILED else "")
+        marks = answer.marks if state.drawn else NO_MARKS
+        return Annotation(
+            state,
+            answer.key.seq,
+            header.capture_ns - answer.capture_ns,
+            marks.boxes,
+            marks.area_px,
+            answer.crc32,
+            down if state is MaskState.FAILED else "",
+        )
+
+    def _state(self, header: FrameHeader, answer: Answer | None, down: str) -> MaskState:
+        if down or (answer is not None and answer.cause):
+            return MaskState.FAILED
+        if answer is None:
+            return MaskState.ABSENT
+        age_ns = header.capture_ns - answer.capture_ns
+        one_back_ns = header.capture_ns if self._previous is None else self._previous.capture_ns
+        if answer.capture_ns >= min(one_back_ns, header.capture_ns):
+            return MaskState.FRESH
+        return MaskState.HELD if age_ns <= self._hold_ns else MaskState.STALE
+
+    def _note_interval(self, header: FrameHeader) -> None:
+        previous, self._previous = self._previous, header
+        if previous is None or previous.key[:2] != header.key[:2]:
+            return
+        interval_ns = header.capture_ns - previous.capture_ns
+        mean_ns = self._interval_ns
+        self._interval_ns = (
+            interval_ns if mean_ns is None else mean_ns + _RATE_WEIGHT * (interval_ns - mean_ns)
+        )
+
+    def draw(self, image_bgr: ImageBgr, note: Annotation, answer: Answer | None, time_s: float) -> None:
+        """Draw marks and HUD into ``image_bgr`` in place."""
+        if note.state.drawn and answer is not None and answer.marks.area_px:
+            draw_marks(image_bgr, answer.marks, self._style)
+        if self._hud:
+            draw_hud(image_bgr, self._hud_info(note, time_s), self._view_box(answer))
+
+    def _hud_info(self, note: Annotation, time_s: float) -> HudInfo:
+        return HudInfo(
+            note.state,
+            None if note.mask_age_ns is None else note.mask_age_ns / 1e6,
+            1e9 / self._interval_ns if self._interval_ns else None,
+            self._segmenter,
+            bool(note.boxes),
+            note.cause,
+            time_s,
+        )
+
+    @staticmethod
+    def _view_box(answer: Answer | None) -> Box | None:
+        if answer is None or answer.view is None:
+            return None
+        view = answer.view
+        return Box(view.left, view.top, view.width, view.height)

@@ -1,0 +1,468 @@
+"""The display process: every captured frame is copied, drawn on and presented as it comes, with or without a mask.
+
+Its loop serves frames first and masks when no frame waits, so the video path never waits for the annotation path;
+if drawing itself fails, the raw picture is shown. The picture is copied once, straight into the slot of the ring
+that the record process reads, and drawn on there. One sink presents here; all others live in the record process.
+In every-frame mode a frame waits for its answer, and its credit goes back when the record process is done with it.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .frame import Annotation, Frame, FrameKey, ImageBgr, MaskState, Presented, Stamp
+from .host import PRESENTED, RingLease, StageHost
+from .hud import no_signal_picture, warm_up_hud
+from .link import LinkReader, LinkWriter, Received
+from .overlay import Answer, OverlayStage, answer_from_mask, failure
+from .ring import SlotPool
+from .sink import SinkContext, SinkSpec, open_sink, parse_sink, sink_class
+from .supervision import StageState
+from .wire import FrameHeader, Kind, PresentedHeader, WireError, unpack_fail, unpack_frame, unpack_mask
+
+NO_RING = (1 << 32) - 1
+"""Ring number of a presented frame whose picture no sink needs."""
+_SILENCE_NS = 500_000_000
+_SILENCE_PERIODS = 4
+_CARD_INTERVAL_NS = 200_000_000
+_UNANSWERED_NS = 10_000_000_000
+
+
+@dataclass(slots=True)
+class Waiting:
+    """A frame that came and was not presented yet."""
+
+    message: Received
+    header: FrameHeader
+
+
+@dataclass(slots=True)
+class Canvas:
+    """Where a frame is drawn: an array, and the slot of the presented ring it is, if it is one."""
+
+    image_bgr: ImageBgr
+    lease: RingLease | None = None
+    slot: int = 0
+
+
+def needs_picture(spec: SinkSpec) -> bool:
+    """Whether a sink takes pixels; one that does not sets ``needs_picture = False`` on its class."""
+    return bool(getattr(sink_class(spec), "needs_picture", True))
+
+
+class Presenter:
+    """The loop of the display process."""
+
+    def __init__(self, host: StageHost) -> None:
+        self.host = host
+        config, board = host.config, host.board
+        cv2.setNumThreads(1)
+        self._every_frame = host.spec.every_frame
+        self._max_backlog = config.overlay.max_backlog_frames
+        self._overlay = OverlayStage(config.overlay, config.infer.segmenter)
+        self._frames_link = LinkReader(
+            host.context, host.endpoint("capture-overlay"), "capture-overlay", board, host.clock
+        )
+        self._masks_link = LinkReader(
+            host.context, host.endpoint("infer-overlay"), "infer-overlay", board, host.clock
+        )
+        host.watch(self._frames_link.socket)
+        host.watch(self._masks_link.socket)
+        self._record: LinkWriter | None = None
+        if host.spec.sinks:
+            self._record = LinkWriter(
+                host.context,
+                host.endpoint("overlay-record"),
+                "overlay-record",
+                config.links.window_frames,
+                board,
+                host.clock,
+            )
+            host.watch(self._record.socket)
+        self._picture_sinks = any(needs_picture(parse_sink(text)) for text in host.spec.sinks)
+        self._lease: RingLease | None = None
+        self._pool = SlotPool(0)
+        self._private: ImageBgr = np.empty((0, 0, 3), np.uint8)
+        self._frames: deque[Waiting] = deque()
+        self._masks: deque[Received] = deque()
+        self._answers: dict[FrameKey, Answer] = {}
+        self._unrecorded: deque[tuple[bytes, Received, Canvas]] = deque()
+        self._ended = False
+        self._end_told = False
+        self._record_end_told = False
+        self._last_frame_ns = 0
+        self._last_card_ns = 0
+        self._last_answer_ns = host.clock.now_ns()
+        self._last_header: FrameHeader | None = None
+        self._cells = {name: board.cell(f"overlay.{name}") for name in board.group("overlay")}
+        self._resent = board.cell("overlay-record.resent")
+        self._up = {stage: board.cell(f"{stage}.state") for stage in ("preprocess", "infer")}
+        self._restarts = {stage: board.cell(f"{stage}.restarts") for stage in ("preprocess", "infer")}
+        self._video_delay = board.histogram("video_delay")
+        self._annotation_delay = board.histogram("annotation_delay")
+        self._interval = board.histogram("present_interval")
+        self._service = board.histogram("overlay.service")
+        self._wait = board.histogram("overlay.wait")
+        self._source_delays = [
+            (board.histogram(f"source{i}.video_delay"), board.histogram(f"source{i}.annotation_delay"))
+            for i in range(len(host.spec.sources))
+        ]
+        self._sink = open_sink(parse_sink(host.spec.presenting), SinkContext())
+
+    def run(self) -> None:
+        """Present until told to stop."""
+        self.host.say("ready")
+        try:
+            while not self.host.stopping:
+                if self.step():
+                    self.host.read_control()
+                else:
+                    self.host.poll(self._patience_ms())
+        finally:
+            self._sink.close()
+            self._frames_link.close()
+            self._masks_link.close()
+            if self._record is not None:
+                self._record.close()
+
+    def _patience_ms(self) -> float:
+        return 20.0 if self._ended or self._every_frame else 100.0
+
+    def step(self) -> bool:
+        """Do the most urgent thing that can be done; False if there is nothing but to wait."""
+        self._serve_record()
+        for message in self._frames_link.receive():
+            self._take_frame(message)
+        self._masks.extend(self._masks_link.receive())
+        if not self._every_frame:
+            self._drop_backlog()
+        if self._frames and self._present_next():
+            return True
+        if self._masks:
+            self._take_mask()
+            return True
+        self._mind_the_end()
+        self._mind_the_silence()
+        return False
+
+    # Frames
+
+    def _take_frame(self, message: Received) -> None:
+        if message.kind is Kind.EOS:
+            self._ended = True
+            return
+        try:
+            if message.kind is not Kind.FRAME:
+                raise WireError(f"kind: {message.kind.name}; expected FRAME")
+            header = unpack_frame(message.body)
+            if header.key.source_id >= len(self._source_delays):
+                raise WireError(f"source: {header.key.source_id}; expected below {len(self._source_delays)}")
+        except WireError as error:
+            self.host.log(f"overlay: {error}")
+            self._frames_link.drop(message, "invalid")
+            return
+        key, cells = header.key, self._cells
+        last = (cells["last_loop"].value, cells["last_source_id"].value, cells["next_seq"].value)
+        waiting = any(frame.header.key == key for frame in self._frames)
+        if waiting or (key.loop, key.source_id, key.seq) < last:
+            self._frames_link.drop(message, "duplicate")
+            return
+        self._ended = self._end_told = self._record_end_told = False
+        self._frames.append(Waiting(message, header))
+
+    def _drop_backlog(self) -> None:
+        while len(self._frames) > self._max_backlog:
+            self._frames_link.drop(self._frames.popleft().message, "superseded")
+
+    def _present_next(self) -> bool:
+        """Present the oldest frame that waits; False if it has to go on waiting."""
+        waiting = self._frames[0]
+        header = waiting.header
+        if self._every_frame:
+            answer = self._answers.get(header.key) or self._give_up(header)
+            if answer is None:
+                return False
+        canvas = self._canvas(header)
+        if canvas is None:
+            return False
+        begun_ns = self.host.clock.now_ns()
+        self._wait.record(begun_ns - header.capture_ns)
+        self._frames.popleft()
+        ring = self.host.ring(header.ring)
+        if ring is None or not ring.copy(header.slot, header.generation, canvas.image_bgr):
+            self._return_canvas(canvas)
+            self._answers.pop(header.key, None)
+            self._frames_link.drop(waiting.message, "overwritten")
+            return True
+        if self._every_frame:
+            del self._answers[header.key]
+            down = ""
+        else:
+            answer, down = self._overlay.current(header), self._down()
+        note = self._draw(canvas.image_bgr, header, answer, down)
+        self._present(waiting, canvas, note, answer, begun_ns)
+        return True
+
+    def _draw(self, image_bgr: ImageBgr, header: FrameHeader, answer: Answer | None, down: str) -> Annotation:
+        note = self._overlay.annotate(header, answer, down)
+        try:
+            self._overlay.draw(image_bgr, note, answer, float(header.pts * header.time_base))
+        except Exception as error:
+            self._cells["draw_errors"].add()
+            self.host.log(
+                f"overlay: drawing failed: {type(error).__name__}: {error}; the raw picture is shown"
+            )
+            ring = self.host.ring(header.ring)
+            if ring is not None:
+                ring.copy(header.slot, header.generation, image_bgr)
+            return Annotation(MaskState.FAILED, cause="drawing failed")
+        return note
+
+    def _present(
+        self, waiting: Waiting, canvas: Canvas, note: Annotation, answer: Answer | None, begun_ns: int
+    ) -> None:
+        header = waiting.header
+        frame = Frame(
+            header.key, header.pts, header.time_base, header.capture_ns, canvas.image_bgr, header.stamps
+        )
+        self._sink.write(Presented(frame, note))
+        present_ns = self.host.clock.now_ns()
+        first = answer is not None and not answer.presented and note.state.drawn
+        delay_ns = present_ns - answer.capture_ns if first and answer is not None else None
+        if answer is not None and first:
+            answer.presented = True
+        self._count(header, note, present_ns, delay_ns)
+        self._service.record(present_ns - begun_ns)
+        stamps = (*header.stamps, Stamp("overlay", begun_ns, present_ns))
+        self._pass_on(waiting, canvas, note, present_ns, delay_ns, stamps)
+        self._last_header = header
+        if getattr(self._sink, "wants_stop", False):
+            self.host.say("quit")
+
+    def _count(self, header: FrameHeader, note: Annotation, present_ns: int, delay_ns: int | None) -> None:
+        cells, key = self._cells, header.key
+        video_delay_ns = present_ns - header.capture_ns
+        self._video_delay.record(video_delay_ns)
+        self._source_delays[key.source_id][0].record(video_delay_ns)
+        if delay_ns is not None:
+            cells["masks_presented"].add()
+            self._annotation_delay.record(delay_ns)
+            self._source_delays[key.source_id][1].record(delay_ns)
+        cells["presented"].add()
+        cells[f"state.{note.state.label}"].add()
+        self.host.board.cell(f"source{key.source_id}.presented").add()
+        self.host.board.cell(f"source{key.source_id}.state.{note.state.label}").add()
+        if note.boxes:
+            self.host.board.cell(f"source{key.source_id}.positive").add()
+        if cells["last_present_ns"].value:
+            interval_ns = present_ns - cells["last_present_ns"].value
+            self._interval.record(interval_ns)
+            cells["longest_freeze_ns"].value = max(cells["longest_freeze_ns"].value, interval_ns)
+        else:
+            cells["first_present_ns"].value = present_ns
+        cells["last_present_ns"].value = self._last_frame_ns = present_ns
+        cells["last_loop"].value, cells["last_source_id"].value = key.loop, key.source_id
+        cells["next_seq"].value = key.seq + 1
+
+    # The record process
+
+    def _canvas(self, header: FrameHeader) -> Canvas | None:
+        """Where to draw this frame; None if every-frame mode has to wait for a slot."""
+        height, width = header.size_hw
+        if not self._picture_sinks:
+            if self._private.shape[:2] != header.size_hw:
+                self._private = np.zeros((height, width, 3), np.uint8)
+                warm_up_hud(header.size_hw)
+            return Canvas(self._private)
+        if self._lease is None or self._lease.ring.shape.size_hw != header.size_hw:
+            if (
+                self._every_frame
+                and self._lease is not None
+                and len(self._pool) < self._lease.ring.shape.slots
+            ):
+                return None
+            self._lease = self.host.lease(PRESENTED, header.size_hw)
+            if self._lease is None:
+                return None
+            self._pool = SlotPool(self._lease.ring.shape.slots)
+            warm_up_hud(header.size_hw)
+        if not len(self._pool):
+            return None
+        slot = self._pool.take()
+        return Canvas(self._lease.ring.begin(slot), self._lease, slot)
+
+    def _return_canvas(self, canvas: Canvas) -> None:
+        if canvas.lease is not None:
+            canvas.lease.ring.commit(canvas.slot)
+            self._pool.give(canvas.slot)
+
+    def _pass_on(
+        self,
+        waiting: Waiting,
+        canvas: Canvas,
+        note: Annotation,
+        present_ns: int,
+        delay_ns: int | None,
+        stamps: tuple[Stamp, ...],
+    ) -> None:
+        """Hand the frame to the record process, or give its credit back."""
+        if self._record is None:
+            self._frames_link.done(waiting.message)
+            return
+        header, ring, slot, generation = waiting.header, NO_RING, 0, 0
+        if canvas.lease is not None:
+            ring, slot = canvas.lease.ring.shape.ring_id, canvas.slot
+            generation = canvas.lease.ring.commit(slot)
+        sent = FrameHeader(
+            header.key,
+            header.pts,
+            header.time_base,
+            header.capture_ns,
+            header.size_hw,
+            ring,
+            slot,
+            generation,
+            header.attempt,
+            stamps,
+        )
+        body = PresentedHeader(sent, note, present_ns, delay_ns, False).pack()
+        if self._every_frame:
+            self._unrecorded.append((body, waiting.message, canvas))
+            self._flush_record()
+            return
+        self._record.send(Kind.PRESENTED, body)
+        if canvas.lease is not None:
+            self._pool.give(slot)
+        self._frames_link.done(waiting.message)
+
+    def _flush_record(self) -> None:
+        while self._record is not None and self._unrecorded and self._record.can_send:
+            item = self._unrecorded.popleft()
+            self._record.send(Kind.PRESENTED, item[0], token=item)
+
+    def _serve_record(self) -> None:
+        if self._record is None:
+            return
+        for token in self._record.service():
+            if isinstance(token, tuple):
+                _, message, canvas = token
+                if canvas.lease is not None and canvas.lease is self._lease:
+                    self._pool.give(canvas.slot)
+                self._frames_link.done(message)
+        lost = [token for token in self._record.take_lost() if isinstance(token, tuple)]
+        if lost:
+            self._record_end_told = False
+            self._resent.add(len(lost))
+            self._unrecorded.extendleft(reversed(lost))
+        while self.host.inbox:
+            if self.host.inbox.pop(0)["t"] == "record_restarted":
+                self._record_end_told = False
+        self._flush_record()
+
+    # Masks
+
+    def _take_mask(self) -> None:
+        """Make one mask ready: in live mode the newest, in every-frame mode the next."""
+        if not self._every_frame:
+            while len(self._masks) > 1:
+                self._drop_mask(self._masks.popleft())
+        message = self._masks.popleft()
+        if message.kind is Kind.EOS:
+            return
+        try:
+            answer = self._answer(message)
+        except ValueError as error:  # a WireError too
+            self.host.log(f"overlay: {error}")
+            self._masks_link.drop(message, "invalid")
+            return
+        self._last_answer_ns = self.host.clock.now_ns()
+        if self._every_frame:
+            self._take_answer(message, answer)
+            return
+        if self._last_header is not None and answer.key[:2] != self._last_header.key[:2]:
+            self._cells["masks_discarded"].add()
+            self._masks_link.drop(message, "source_changed")
+            return
+        replaced = self._overlay.take(answer)
+        if replaced is not None and replaced.crc32 is not None:
+            self._cells["masks_superseded"].add()
+        self._masks_link.done(message)
+
+    def _drop_mask(self, message: Received) -> None:
+        if message.kind is not Kind.EOS:
+            self._cells["masks_superseded"].add()
+            self._masks_link.drop(message, "superseded")
+
+    @staticmethod
+    def _answer(message: Received) -> Answer:
+        if message.kind is Kind.FAIL:
+            return failure(*unpack_fail(message.body))
+        if message.kind is not Kind.MASK:
+            raise WireError(f"kind: {message.kind.name}; expected MASK")
+        return answer_from_mask(unpack_mask(message.body), message.payload or b"")
+
+    def _take_answer(self, message: Received, answer: Answer) -> None:
+        cells, key = self._cells, answer.key
+        done = (cells["last_loop"].value, cells["last_source_id"].value, cells["next_seq"].value)
+        known = self._answers.get(key)
+        if (key.loop, key.source_id, key.seq) < done or (known is not None and known.crc32 is not None):
+            self._masks_link.drop(message, "duplicate")
+            return
+        self._answers[key] = answer
+        self._masks_link.done(message)
+
+    def _give_up(self, header: FrameHeader) -> Answer | None:
+        """In every-frame mode: a failure for a frame that nobody will answer any more, None while one may."""
+        if not self._ended or self._down() or self.host.board.value("infer.busy_since_ns"):
+            self._last_answer_ns = self.host.clock.now_ns()
+            return None
+        if self.host.clock.now_ns() - self._last_answer_ns < _UNANSWERED_NS:
+            return None
+        return self._answers.setdefault(header.key, failure(header, "no answer from the annotation path"))
+
+    def _down(self) -> str:
+        """Which stage of the annotation path is down, "" if none is or if they are still starting."""
+        for stage, cell in self._up.items():
+            state = cell.value
+            if state in (StageState.DOWN, StageState.GIVEN_UP) or (
+                state == StageState.STARTING and self._restarts[stage].value
+            ):
+                return f"{stage} down"
+        return ""
+
+    # Ends and silence
+
+    def _mind_the_end(self) -> None:
+        if not self._ended or self._frames:
+            return
+        if self._record is not None and not self._record_end_told:
+            if self._unrecorded or not self._record.connected:
+                return
+            self._record.send_end()
+            self._record_end_told = True
+        if not self._end_told and not (self._every_frame and self._record and self._record.under_way):
+            self._end_told = True
+            self.host.say("presented_all")
+
+    def _mind_the_silence(self) -> None:
+        """By our own clock: a source that fell silent is shown as such, never as a picture that seems live."""
+        if self._every_frame or self._ended or self._last_header is None:
+            return
+        now_ns = self.host.clock.now_ns()
+        limit_ns = max(_SILENCE_NS, _SILENCE_PERIODS * (self._overlay.interval_ns or 0))
+        silent_ns = now_ns - self._last_frame_ns
+        if silent_ns < limit_ns or now_ns - self._last_card_ns < _CARD_INTERVAL_NS:
+            return
+        self._last_card_ns = now_ns
+        header = self._last_header
+        card = no_signal_picture(header.size_hw, silent_ns / 1e9)
+        frame = Frame(header.key, header.pts, header.time_base, now_ns, card)
+        self._sink.write(Presented(frame, Annotation(), now_ns, None, True))
+        self._cells["synthetic"].add()
+
+
+def run_overlay(host: StageHost) -> None:
+    """Run the display process until the supervisor says stop."""
+    Presenter(host).run()

@@ -1,0 +1,469 @@
+"""The supervisor: starts the stages, watches them, restarts what dies or hangs, and ends all in order.
+
+It owns what must outlive a stage: the board, the rings, the run directory. The display side starts first. A stage
+counts as hung when work is pending without progress, or when it gives no sign of life; hung or dead, it is started
+again with growing delays, and overlay reads on the board that it is down. Nothing here touches a picture. What a
+run amounts to is told in ``Outcome``; the report is made elsewhere (``totals.py``).
+"""
+
+import select
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from endostream.configs.errors import EndostreamError, ExitCode
+from endostream.configs.schema import Config
+
+from .board import Board
+from .capture import source_info_from_message
+from .control import ControlChannel, PeerGone
+from .host import RunSpec
+from .launcher import Handle, Launcher
+from .rings import READERS, KeptRing, RingKeeper
+from .source import SourceInfo
+from .supervision import StageState
+
+_TICK_S = 0.02
+_READY_TIMEOUT_S = 30.0
+_DRAIN_TIMEOUT_S = 60.0
+_STABLE_NS = 10_000_000_000
+_FAILED_STARTS = 3
+"""After so many deaths in a row before it was ever ready, a stage that a run cannot do without ends the run."""
+_OWN_GAP_NS = 1_000_000_000
+
+
+@dataclass(slots=True)
+class SourceOutcome:
+    """What became of one source: ``status`` done, lost or missing; ``message`` why; its own faults by cause."""
+
+    info: SourceInfo | None = None
+    status: str = "not played"
+    message: str = ""
+    faults: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run amounted to, besides what stands on the board.
+
+    ``events``: monotonic ns, where, what, for everything that went wrong. ``fatal``: why the run could not go on.
+    """
+
+    started_ns: int
+    ended_ns: int = 0
+    interrupted: bool = False
+    fatal: str = ""
+    fatal_code: ExitCode = ExitCode.DONE
+    runtime: str = ""
+    sources: list[SourceOutcome] = field(default_factory=list)
+    failed_sinks: dict[str, str] = field(default_factory=dict)
+    events: list[tuple[int, str, str]] = field(default_factory=list)
+    first_mask_possible_ns: int = 0
+
+
+@dataclass(slots=True)
+class Watched:
+    """One stage under watch."""
+
+    name: str
+    essential: bool
+    open_timeout_s: float
+    hang_timeout_s: float
+    nice: int
+    handle: Handle | None = None
+    control: ControlChannel | None = None
+    state: StageState = StageState.ABSENT
+    incarnation: int = -1
+    started_ns: int = 0
+    ready_ns: int = 0
+    restart_at_ns: int = 0
+    backoff_s: float = 0.0
+    failed_starts: int = 0
+    ever_ready: bool = False
+
+
+class Supervisor:
+    """Runs one run to its end.
+
+    Args:
+        spec: the run.
+        config: the same configuration as in ``spec``, validated.
+        launcher: how stages are brought to life.
+        tell: called with one line for everything that went wrong (level, text).
+        tick: called some fifty times a second, for progress.
+    """
+
+    def __init__(
+        self,
+        spec: RunSpec,
+        config: Config,
+        launcher: Launcher,
+        tell: Callable[[str, str], None],
+        tick: Callable[["Supervisor"], None] = lambda _: None,
+    ) -> None:
+        self.spec = spec
+        self.config = config
+        self.board, self._board_block = Board.create(spec.topology)
+        self.outcome = Outcome(time.monotonic_ns(), sources=[SourceOutcome() for _ in spec.sources])
+        self._launcher = launcher
+        self._tell = tell
+        self._tick = tick
+        self._rings = RingKeeper(config)
+        self._stages = {stage.name: stage for stage in self._plan()}
+        self._handlers: dict[str, Callable[[Watched, dict[str, Any]], None]] = {
+            "ready": self._on_ready,
+            "need_ring": self._on_need_ring,
+            "source": self._on_source,
+            "source_end": self._on_source_end,
+            "segmenter": self._on_segmenter,
+            "captured_all": lambda *_: None,
+            "presented_all": self._on_presented_all,
+            "recorded_all": self._on_recorded_all,
+            "sink_failed": self._on_sink_failed,
+            "error": self._on_error,
+            "log": lambda stage, message: self._note(stage.name, message["message"], message["level"]),
+            "quit": lambda *_: self.finish(),
+        }
+        self._go_told = False
+        self._finishing_ns = 0
+        self._drain_ns = 0
+        self._over = False
+        self._last_tick_ns = time.monotonic_ns()
+        self._blind_until_ns = 0
+
+    def _plan(self) -> list[Watched]:
+        config, beat_s = self.config, self.config.supervisor.heartbeat_timeout_s
+        stages = [Watched("overlay", True, _READY_TIMEOUT_S, beat_s, config.overlay.nice)]
+        if self.spec.sinks:
+            stages.append(Watched("record", False, _READY_TIMEOUT_S, beat_s, config.record.nice))
+        return [
+            *stages,
+            Watched("capture", True, _READY_TIMEOUT_S, beat_s, config.capture.nice),
+            Watched(
+                "infer", False, config.infer.open_timeout_s, config.infer.hang_timeout_s, config.infer.nice
+            ),
+            Watched("preprocess", False, _READY_TIMEOUT_S, beat_s, config.preprocess.nice),
+        ]
+
+    # The run
+
+    def run(self) -> Outcome:
+        """Run to the end; returns when every stage is gone."""
+        previous = self._catch_signals()
+        try:
+            for stage in self._stages.values():
+                self._start(stage)
+            while not self._over:
+                self._step()
+        finally:
+            self._stop_all()
+            self._restore_signals(previous)
+            self.outcome.ended_ns = time.monotonic_ns()
+            self._rings.close()
+        return self.outcome
+
+    def finish(self) -> None:
+        """Take nothing new in; what is under way ends, or is cut short after ``stop_timeout_s``."""
+        if not self._finishing_ns:
+            self._finishing_ns = time.monotonic_ns()
+            self._send(self._stages["capture"], {"t": "finish"})
+            self._send(self._stages["capture"], {"t": "go"})
+
+    def interrupt(self) -> None:
+        """As a user's Ctrl-C: the first lets what is under way end, the second cuts it short."""
+        if self.outcome.interrupted:
+            self._over = True
+        self.outcome.interrupted = True
+        self.finish()
+
+    def fail(self, message: str, exit_code: ExitCode) -> None:
+        """End the run because it cannot go on."""
+        if not self.outcome.fatal:
+            self.outcome.fatal, self.outcome.fatal_code = message, exit_code
+        self.finish()
+        self._over = self._over or not self.board.value("capture.captured")
+
+    def _step(self) -> None:
+        self._read_messages()
+        now_ns = time.monotonic_ns()
+        if now_ns - self._last_tick_ns > _OWN_GAP_NS:
+            self._blind_until_ns = now_ns + 2 * _OWN_GAP_NS  # we slept ourselves: nobody else is to blame
+        self._last_tick_ns = now_ns
+        for stage in self._stages.values():
+            self._watch(stage, now_ns)
+        self._let_capture_go(now_ns)
+        self._mind_the_time(now_ns)
+        self._tick(self)
+
+    def _mind_the_time(self, now_ns: int) -> None:
+        patience_ns = self.config.supervisor.stop_timeout_s * 1e9
+        if self._finishing_ns and now_ns - self._finishing_ns > patience_ns:
+            self._over = True
+        if self._drain_ns and now_ns - self._drain_ns > _DRAIN_TIMEOUT_S * 1e9:
+            self._note("supervisor", f"outputs not finished {_DRAIN_TIMEOUT_S:.0f} s after the last frame")
+            self._over = True
+
+    # Starting, watching, restarting
+
+    def _start(self, stage: Watched) -> None:
+        stage.incarnation += 1
+        self.board.cell(f"{stage.name}.incarnation").value = stage.incarnation
+        self._set_state(stage, StageState.STARTING)
+        stage.started_ns = time.monotonic_ns()
+        stage.handle, stage.control = self._launcher.start(
+            stage.name, self.spec, self._board_block, stage.incarnation, stage.nice
+        )
+        self.board.cell(f"{stage.name}.pid").value = stage.handle.pid
+        self.board.cell(f"{stage.name}.heartbeat_ns").value = stage.started_ns
+        for ring in self._rings.readable_by(stage.name):
+            self._send_ring(stage, ring, [])
+        if stage.name == "record":
+            self._forward_source_info()
+
+    def _set_state(self, stage: Watched, state: StageState) -> None:
+        stage.state = state
+        self.board.cell(f"{stage.name}.state").value = state
+
+    def _watch(self, stage: Watched, now_ns: int) -> None:
+        if stage.handle is None:
+            if stage.restart_at_ns and now_ns >= stage.restart_at_ns:
+                stage.restart_at_ns = 0
+                self._start(stage)
+            return
+        code = stage.handle.exit_code()
+        if code is not None:
+            self._bury(
+                stage, f"killed by {_signal_name(-code)}" if code < 0 else f"ended with code {code}", now_ns
+            )
+        elif now_ns > self._blind_until_ns and (reason := self._hung(stage, now_ns)):
+            stage.handle.kill()
+            stage.handle.join(1.0)
+            self._bury(stage, reason, now_ns)
+
+    def _hung(self, stage: Watched, now_ns: int) -> str:
+        """Why ``stage`` counts as hung, "" if it does not."""
+        if stage.state is StageState.STARTING:
+            late = now_ns - stage.started_ns > stage.open_timeout_s * 1e9
+            return f"not ready after {stage.open_timeout_s:g} s: killed" if late else ""
+        busy_ns = self.board.value(f"{stage.name}.busy_since_ns")
+        if busy_ns:
+            late = now_ns - busy_ns > stage.hang_timeout_s * 1e9
+            return f"hung for {stage.hang_timeout_s:g} s: killed" if late else ""
+        silent_s = (now_ns - self.board.value(f"{stage.name}.heartbeat_ns")) / 1e9
+        limit_s = self.config.supervisor.heartbeat_timeout_s
+        return f"no sign of life for {limit_s:g} s: killed" if silent_s > limit_s else ""
+
+    def _bury(self, stage: Watched, reason: str, now_ns: int) -> None:
+        """A stage is gone: say so, and plan its next life."""
+        if stage.control is not None:
+            self._drain_control(stage)
+            stage.control.close()
+        stage.handle, stage.control = None, None
+        self._set_state(stage, StageState.DOWN)
+        self.board.cell(f"{stage.name}.busy_since_ns").value = 0
+        if self._over:
+            return
+        was_ready, stage.ready_ns = stage.ready_ns, 0
+        stage.failed_starts = 0 if was_ready else stage.failed_starts + 1
+        stable = was_ready and now_ns - was_ready > _STABLE_NS
+        settings = self.config.supervisor
+        stage.backoff_s = (
+            settings.restart_backoff_min_s
+            if stable or not stage.backoff_s
+            else min(2 * stage.backoff_s, settings.restart_backoff_max_s)
+        )
+        if stage.failed_starts >= _FAILED_STARTS and (stage.essential or self.spec.every_frame):
+            self._set_state(stage, StageState.GIVEN_UP)
+            self.fail(
+                f"{stage.name}: {reason}, {stage.failed_starts} times in a row before it was ready",
+                ExitCode.FAILED,
+            )
+            return
+        self.board.cell(f"{stage.name}.restarts").add()
+        stage.restart_at_ns = now_ns + int(stage.backoff_s * 1e9)
+        self._note(stage.name, f"{reason}; starts again in {stage.backoff_s:g} s")
+
+    def _let_capture_go(self, now_ns: int) -> None:
+        """The first frame waits for the display side, and in a replay, for a while, for infer."""
+        capture = self._stages["capture"]
+        if self._go_told or capture.state is not StageState.RUNNING:
+            return
+        display = [stage for name, stage in self._stages.items() if name in ("overlay", "record")]
+        waited_s = (now_ns - self.outcome.started_ns) / 1e9
+        if not all(stage.ever_ready for stage in display) and waited_s < _READY_TIMEOUT_S:
+            return
+        notes = (self._stages["infer"], self._stages["preprocess"])
+        ready = all(stage.ever_ready for stage in notes) or any(stage.failed_starts for stage in notes)
+        if not ready and waited_s < self.config.replay.ready_wait_s:
+            return
+        if not ready and self.config.replay.ready_wait_s:
+            self._note(
+                "supervisor", f"infer is not ready after {waited_s:.0f} s; the video starts without it"
+            )
+        self._go_told = True
+        self._send(capture, {"t": "go"})
+
+    # Messages
+
+    def _read_messages(self) -> None:
+        channels = [stage.control for stage in self._stages.values() if stage.control is not None]
+        select.select(channels, [], [], _TICK_S)
+        for stage in self._stages.values():
+            self._drain_control(stage)
+
+    def _drain_control(self, stage: Watched) -> None:
+        try:
+            while stage.control is not None and (received := stage.control.receive()) is not None:
+                message, _ = received
+                self._handlers[message["t"]](stage, message)
+        except PeerGone:
+            return  # its exit is noticed by ``_watch``
+
+    def _send(self, stage: Watched, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
+        if stage.control is None:
+            return
+        try:
+            stage.control.send(message, fds)
+        except PeerGone:
+            return
+
+    def _on_ready(self, stage: Watched, _: dict[str, Any]) -> None:
+        again = stage.ever_ready
+        stage.ready_ns, stage.ever_ready, stage.failed_starts = time.monotonic_ns(), True, 0
+        self._set_state(stage, StageState.RUNNING)
+        if stage.name == "capture" and (self._go_told or self._finishing_ns):
+            self._send(stage, {"t": "go"})
+            if self._finishing_ns:
+                self._send(stage, {"t": "finish"})
+        if stage.name == "record":
+            self._send(self._stages["overlay"], {"t": "record_restarted"})
+        if again and stage.name in ("preprocess", "infer"):
+            self._send(self._stages["capture"], {"t": "resend"})
+        if again:
+            self._note(stage.name, "is back", "info")
+
+    def _on_need_ring(self, stage: Watched, message: dict[str, Any]) -> None:
+        role, size_hw = message["role"], (message["size_hw"][0], message["size_hw"][1])
+        ring, retired = self._rings.newest(role, size_hw), []
+        if ring is None:
+            try:
+                ring, retired = self._rings.open(role, size_hw)
+            except (EndostreamError, OSError) as error:
+                code = error.exit_code if isinstance(error, EndostreamError) else ExitCode.FAILED
+                self.fail(str(error), code)
+                return
+            for reader in READERS[role]:
+                if reader in self._stages:
+                    self._send_ring(self._stages[reader], ring, retired)
+        self._send_ring(stage, ring, retired)
+
+    def _send_ring(self, stage: Watched, ring: KeptRing, retired: list[int]) -> None:
+        shape = ring.shape
+        message = {
+            "t": "ring",
+            "role": ring.role,
+            "id": shape.ring_id,
+            "size_hw": list(shape.size_hw),
+            "slots": shape.slots,
+            "lookahead": ring.lookahead_frames,
+            "window": ring.window_frames,
+            "retired": retired,
+        }
+        self._send(stage, message, (ring.block.fd,))
+
+    def _on_source(self, _: Watched, message: dict[str, Any]) -> None:
+        info = source_info_from_message(message)
+        source = self.outcome.sources[message["source_id"]]
+        source.info, source.status = info, "playing"
+        self._forward_source_info()
+
+    def _forward_source_info(self) -> None:
+        playing = [source.info for source in self.outcome.sources if source.info is not None]
+        if "record" in self._stages and playing:
+            fps = playing[-1].fps
+            self._send(self._stages["record"], {"t": "source_info", "fps": "" if fps is None else str(fps)})
+
+    def _on_source_end(self, _: Watched, message: dict[str, Any]) -> None:
+        source = self.outcome.sources[message["source_id"]]
+        source.status, source.message = message["status"], message["message"]
+        for cause, count in message["faults"].items():
+            source.faults[cause] = source.faults.get(cause, 0) + count
+        if message["message"]:
+            self._note("capture", message["message"], "error")
+
+    def _on_segmenter(self, _: Watched, message: dict[str, Any]) -> None:
+        self.outcome.runtime = message["runtime"]
+
+    def _on_presented_all(self, *_: object) -> None:
+        if "record" not in self._stages:
+            self._over = True
+        elif not self._drain_ns:
+            self._drain_ns = time.monotonic_ns()
+
+    def _on_recorded_all(self, *_: object) -> None:
+        self._over = True
+
+    def _on_sink_failed(self, _: Watched, message: dict[str, Any]) -> None:
+        self.outcome.failed_sinks[message["sink"]] = message["message"]
+        self._note("record", message["message"], "error")
+        if self.spec.every_frame and len(self.outcome.failed_sinks) == len(self.spec.sinks):
+            self.finish()
+
+    def _on_error(self, stage: Watched, message: dict[str, Any]) -> None:
+        """A stage says that a restart would not help. Live video goes on without marks once it is running."""
+        annotates = stage.name in ("preprocess", "infer")
+        if annotates and stage.ever_ready and not self.spec.every_frame:
+            self._note(stage.name, message["message"], "error")
+        else:
+            self.fail(message["message"], ExitCode(message["exit_code"]))
+
+    def _note(self, where: str, what: str, level: str = "warning") -> None:
+        self.outcome.events.append((time.monotonic_ns(), where, what))
+        self._tell(level, what if what.startswith(where) else f"{where}: {what}")
+
+    # The end
+
+    def _stop_all(self) -> None:
+        """Ask every stage to end, the display side last; kill what has not ended in time."""
+        deadline_ns = time.monotonic_ns() + int(self.config.supervisor.stop_timeout_s * 1e9)
+        for name in ("capture", "preprocess", "infer", "record", "overlay"):
+            if name in self._stages:
+                self._send(self._stages[name], {"t": "stop"})
+        for stage in self._stages.values():
+            if stage.handle is None:
+                continue
+            left_s = max(0.05, (deadline_ns - time.monotonic_ns()) / 1e9)
+            if not stage.handle.join(left_s):
+                self._note(stage.name, "did not end in time: killed")
+                stage.handle.kill()
+                stage.handle.join(1.0)
+            self._drain_control(stage)
+            if stage.control is not None:
+                stage.control.close()
+            self._set_state(stage, StageState.ENDED)
+        self._launcher.close()
+
+    def _catch_signals(self) -> dict[int, Any]:
+        try:
+            return {
+                number: signal.signal(number, lambda *_: self.interrupt())
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+            }
+        except (
+            ValueError
+        ):  # not in the main thread (tests, another program): whoever is there has the signals
+            return {}
+
+    @staticmethod
+    def _restore_signals(previous: dict[int, Any]) -> None:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

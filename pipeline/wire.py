@@ -1,0 +1,335 @@
+"""The wire format: what a message of a link looks like, byte by byte. No pickle, no JSON, little-endian.
+
+Every message is one or two ZeroMQ parts: a head with a body, then perhaps a payload (tensor or packed mask).
+
+Head, 32 bytes::
+
+    4s  magic  "ENDO"
+    B   version of this format
+    B   kind (Kind)
+    H   reserved, 0
+    Q   writer epoch: random, new with every start of the writing stage
+    Q   reader epoch the message is meant for (0 in SYN)
+    Q   number of the message, counted by the writer; in ACK the number acknowledged
+
+Body by kind: FRAME a frame header; TENSOR a frame header, a transform, the tensor's height and width; MASK a frame
+header, a transform, the mask's height and width, its CRC-32, a cause; PRESENTED a frame header and an annotation;
+FAIL a frame header and a cause; SYN, HELLO, ACK and EOS nothing.
+
+A message that cannot be parsed raises ``WireError``; a link counts it and goes on.
+"""
+
+import struct
+from dataclasses import dataclass
+from enum import IntEnum
+from fractions import Fraction
+from typing import NamedTuple
+
+from .frame import Annotation, Box, FrameKey, MaskState, SizeHW, Stamp
+
+VERSION = 1
+MAGIC = b"ENDO"
+STAGE_NAMES = ("capture", "preprocess", "infer", "overlay", "record")
+
+_HEAD = struct.Struct("<4sBBHQQQ")
+_FRAME = struct.Struct("<IIQqqqqIIQIIBBB")
+_STAMP = struct.Struct("<Bqq")
+_TRANSFORM_LENGTH = struct.Struct("<B")
+_SIZE = struct.Struct("<II")
+_CRC = struct.Struct("<I")
+_TEXT_LENGTH = struct.Struct("<H")
+_ANNOTATION = struct.Struct("<BBqqqqqqIH")
+_BOX = struct.Struct("<IIII")
+HEAD_BYTES = _HEAD.size
+
+
+class WireError(ValueError):
+    """Bytes that are no message of this format."""
+
+
+class Kind(IntEnum):
+    """Kinds of message."""
+
+    SYN = 1
+    HELLO = 2
+    ACK = 3
+    FRAME = 4
+    TENSOR = 5
+    MASK = 6
+    PRESENTED = 7
+    FAIL = 8
+    EOS = 9
+
+
+class Head(NamedTuple):
+    """The head of a message, see the module's docstring."""
+
+    kind: Kind
+    writer_epoch: int
+    reader_epoch: int
+    number: int
+
+
+def pack_head(head: Head) -> bytes:
+    """32 bytes."""
+    return _HEAD.pack(MAGIC, VERSION, head.kind, 0, head.writer_epoch, head.reader_epoch, head.number)
+
+
+def unpack_head(data: bytes) -> Head:
+    """Raises WireError for anything but a head of this version."""
+    if len(data) < HEAD_BYTES:
+        raise WireError(f"message: {len(data)} bytes; expected at least {HEAD_BYTES}")
+    magic, version, kind, _, writer_epoch, reader_epoch, number = _HEAD.unpack_from(data)
+    if magic != MAGIC:
+        raise WireError(f"magic: {magic!r}; expected {MAGIC!r}")
+    if version != VERSION:
+        raise WireError(
+            f"wire version: {version}; expected {VERSION}. Try: the same endostream on both sides"
+        )
+    try:
+        return Head(Kind(kind), writer_epoch, reader_epoch, number)
+    except ValueError as error:
+        raise WireError(f"kind: {kind}; expected 1 to {max(Kind)}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class FrameHeader:
+    """A frame without its picture: ``ring``, ``slot`` and ``generation`` say where that lies.
+
+    ``attempt`` counts from 0 how often it was sent again after a restart.
+    """
+
+    key: FrameKey
+    pts: int
+    time_base: Fraction
+    capture_ns: int
+    size_hw: SizeHW
+    ring: int
+    slot: int
+    generation: int
+    attempt: int = 0
+    stamps: tuple[Stamp, ...] = ()
+
+    def pack(self) -> bytes:
+        """79 bytes and 17 for each stamp."""
+        head = _FRAME.pack(
+            *self.key,
+            self.pts,
+            self.time_base.numerator,
+            self.time_base.denominator,
+            self.capture_ns,
+            self.ring,
+            self.slot,
+            self.generation,
+            *self.size_hw,
+            self.attempt,
+            0,
+            len(self.stamps),
+        )
+        return head + b"".join(
+            _STAMP.pack(STAGE_NAMES.index(s.stage), s.received_ns, s.done_ns) for s in self.stamps
+        )
+
+
+class _Reader:
+    """A cursor over a body; every overrun is a WireError."""
+
+    def __init__(self, data: bytes, offset: int = 0) -> None:
+        self.data = data
+        self.offset = offset
+
+    def take(self, layout: struct.Struct) -> tuple[int, ...]:
+        try:
+            values = layout.unpack_from(self.data, self.offset)
+        except struct.error as error:
+            raise WireError(f"body: {len(self.data)} bytes, cut off at {self.offset}") from error
+        self.offset += layout.size
+        return values
+
+    def text(self) -> str:
+        (length,) = self.take(_TEXT_LENGTH)
+        raw = self.data[self.offset : self.offset + length]
+        if len(raw) != length:
+            raise WireError(f"text: {len(raw)} bytes; expected {length}")
+        self.offset += length
+        return raw.decode("utf-8", "replace")
+
+    def end(self) -> None:
+        if self.offset != len(self.data):
+            raise WireError(f"body: {len(self.data) - self.offset} bytes too many")
+
+
+def _text(value: str) -> bytes:
+    raw = value.encode()[:2000]
+    return _TEXT_LENGTH.pack(len(raw)) + raw
+
+
+def _take_frame(reader: _Reader) -> FrameHeader:
+    fields = reader.take(_FRAME)
+    source_id, loop, seq, pts, numerator, denominator, capture_ns, ring, slot, generation, height, width = (
+        fields[:12]
+    )
+    attempt, _, stamp_count = fields[12:]
+    if denominator <= 0 or numerator <= 0:
+        raise WireError(f"time base: {numerator}/{denominator}; expected a positive fraction")
+    stamps = []
+    for _ in range(stamp_count):
+        stage, received_ns, done_ns = reader.take(_STAMP)
+        if stage >= len(STAGE_NAMES):
+            raise WireError(f"stage: {stage}; expected 0 to {len(STAGE_NAMES) - 1}")
+        stamps.append(Stamp(STAGE_NAMES[stage], received_ns, done_ns))
+    return FrameHeader(
+        FrameKey(source_id, loop, seq),
+        pts,
+        Fraction(numerator, denominator),
+        capture_ns,
+        (height, width),
+        ring,
+        slot,
+        generation,
+        attempt,
+        tuple(stamps),
+    )
+
+
+def unpack_frame(body: bytes) -> FrameHeader:
+    """Body of a FRAME."""
+    reader = _Reader(body)
+    header = _take_frame(reader)
+    reader.end()
+    return header
+
+
+def pack_fail(header: FrameHeader, cause: str) -> bytes:
+    """Body of a FAIL: the frame and why it gets no mask."""
+    return header.pack() + _text(cause)
+
+
+def unpack_fail(body: bytes) -> tuple[FrameHeader, str]:
+    """Body of a FAIL."""
+    reader = _Reader(body)
+    result = _take_frame(reader), reader.text()
+    reader.end()
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class TensorHeader:
+    """What travels with a tensor: its frame, the transform that made it (ints), its height and width."""
+
+    frame: FrameHeader
+    transform: tuple[int, ...]
+    size_hw: SizeHW
+
+    def pack(self) -> bytes:
+        """Frame header, transform, size."""
+        return self.frame.pack() + _pack_transform(self.transform) + _SIZE.pack(*self.size_hw)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskHeader:
+    """What travels with a mask: as TensorHeader, and the CRC-32 of its packed bits.
+
+    ``cause`` is empty for a mask and says why where there is none; then the payload is empty.
+    """
+
+    frame: FrameHeader
+    transform: tuple[int, ...]
+    size_hw: SizeHW
+    crc32: int
+    cause: str = ""
+
+    def pack(self) -> bytes:
+        """Frame header, transform, size, sum, cause."""
+        return b"".join(
+            (
+                self.frame.pack(),
+                _pack_transform(self.transform),
+                _SIZE.pack(*self.size_hw),
+                _CRC.pack(self.crc32),
+                _text(self.cause),
+            )
+        )
+
+
+def _pack_transform(values: tuple[int, ...]) -> bytes:
+    return _TRANSFORM_LENGTH.pack(len(values)) + struct.pack(f"<{len(values)}i", *values)
+
+
+def _take_transform(reader: _Reader) -> tuple[int, ...]:
+    (count,) = reader.take(_TRANSFORM_LENGTH)
+    return tuple(reader.take(struct.Struct(f"<{count}i")))
+
+
+def unpack_tensor(body: bytes) -> TensorHeader:
+    """Body of a TENSOR."""
+    reader = _Reader(body)
+    frame, transform = _take_frame(reader), _take_transform(reader)
+    height, width = reader.take(_SIZE)
+    reader.end()
+    return TensorHeader(frame, transform, (height, width))
+
+
+def unpack_mask(body: bytes) -> MaskHeader:
+    """Body of a MASK."""
+    reader = _Reader(body)
+    frame, transform = _take_frame(reader), _take_transform(reader)
+    height, width = reader.take(_SIZE)
+    (crc32,) = reader.take(_CRC)
+    cause = reader.text()
+    reader.end()
+    return MaskHeader(frame, transform, (height, width), crc32, cause)
+
+
+_NONE = -(1 << 63)
+
+
+@dataclass(frozen=True, slots=True)
+class PresentedHeader:
+    """What travels to the record process: the frame (its ring is the presented one) and what was said of it."""
+
+    frame: FrameHeader
+    annotation: Annotation
+    present_ns: int
+    annotation_delay_ns: int | None
+    synthetic: bool
+
+    def pack(self) -> bytes:
+        """Frame header, annotation, boxes, cause."""
+        note = self.annotation
+        fixed = _ANNOTATION.pack(
+            note.state,
+            self.synthetic,
+            self.present_ns,
+            _NONE if self.annotation_delay_ns is None else self.annotation_delay_ns,
+            _NONE if note.mask_seq is None else note.mask_seq,
+            _NONE if note.mask_age_ns is None else note.mask_age_ns,
+            note.area_px,
+            _NONE if note.mask_crc32 is None else note.mask_crc32,
+            len(note.boxes),
+            0,
+        )
+        boxes = b"".join(_BOX.pack(*box) for box in note.boxes)
+        return self.frame.pack() + fixed + boxes + _text(note.cause)
+
+
+def unpack_presented(body: bytes) -> PresentedHeader:
+    """Body of a PRESENTED."""
+    reader = _Reader(body)
+    frame = _take_frame(reader)
+    state, synthetic, present_ns, delay, mask_seq, mask_age, area, crc, box_count, _ = reader.take(
+        _ANNOTATION
+    )
+    boxes = tuple(Box(*reader.take(_BOX)) for _ in range(box_count))
+    cause = reader.text()
+    reader.end()
+    if state > max(MaskState):
+        raise WireError(f"mask state: {state}; expected 0 to {max(MaskState)}")
+    note = Annotation(
+        MaskState(state), _optional(mask_seq), _optional(mask_age), boxes, area, _optional(crc), cause
+    )
+    return PresentedHeader(frame, note, present_ns, _optional(delay), bool(synthetic))
+
+
+def _optional(value: int) -> int | None:
+    return None if value == _NONE else value

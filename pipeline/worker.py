@@ -1,0 +1,116 @@
+"""Where a stage's process begins: ``python -m endostream.pipeline.worker STAGE FD``.
+
+It takes the control channel it inherited, is told the run, runs the stage's loop, and ends by itself within two
+seconds when the supervisor's end of the channel closes, even if the stage hangs. Nothing is decided here.
+"""
+
+import contextlib
+import importlib
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from typing import Any
+
+import zmq
+
+from .board import Board
+from .control import ControlChannel
+from .host import RunSpec, StageHost, StageMain
+from .ring import Block
+
+STAGE_MAINS = {
+    "capture": "endostream.pipeline.capture:run_capture",
+    "preprocess": "endostream.pipeline.annotate:run_preprocess",
+    "infer": "endostream.pipeline.annotate:run_infer",
+    "overlay": "endostream.pipeline.present:run_overlay",
+    "record": "endostream.pipeline.record:run_record",
+}
+_ORPHAN_GRACE_S = 1.5
+BROKEN = 75
+"""Exit code of a stage that ended because of an error: the supervisor starts it again."""
+
+
+def stage_main(stage: str) -> StageMain:
+    """The function that runs ``stage``, imported on use."""
+    module_name, name = STAGE_MAINS[stage].split(":")
+    main: StageMain = getattr(importlib.import_module(module_name), name)
+    return main
+
+
+def first_message(control: ControlChannel) -> tuple[dict[str, Any], list[int]]:
+    """Wait for the first control message: the run and the board."""
+    while True:
+        select.select([control.fileno()], [], [])
+        message = control.receive()
+        if message is not None:
+            return message
+
+
+def run_stage(host: StageHost) -> str:
+    """Run the stage of ``host`` to its end; returns what went wrong, or ""."""
+    from endostream.configs.errors import EndostreamError
+
+    from .stage import StageBroken
+
+    host.own_control()
+    problem = ""
+    try:
+        stage_main(host.stage)(host)
+    except EndostreamError as error:
+        problem = str(error)
+        host.fail(problem, int(error.exit_code))
+    except StageBroken as error:
+        problem = str(error)
+    except Exception as error:
+        problem = f"{type(error).__name__}: {error}"
+        if os.environ.get("ENDOSTREAM_DEBUG"):
+            raise
+    return problem
+
+
+def _end_with_supervisor(fd: int) -> None:
+    """Watch for the supervisor's death from a thread: however busy the stage, the process ends soon after."""
+    poller = select.poll()
+    poller.register(fd, select.POLLHUP)
+    poller.poll()
+    time.sleep(_ORPHAN_GRACE_S)
+    os._exit(1)
+
+
+def _set_priority(nice: int) -> None:
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, nice)
+
+
+def main() -> None:
+    """Entry point of the process."""
+    stage, fd = sys.argv[1], int(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    control = ControlChannel.from_fd(fd)
+    threading.Thread(target=_end_with_supervisor, args=(fd,), daemon=True).start()
+    message, fds = first_message(control)
+    _set_priority(message["nice"])
+    spec = RunSpec.from_json(message["spec"])
+    board = Board(Block(fds[0], Board.size_bytes(spec.topology), populate=False), spec.topology)
+    context: zmq.Context[Any] = zmq.Context()
+    host = StageHost(stage, spec, board, control, context, incarnation=message["incarnation"])
+
+    def stop(*_: object) -> None:
+        host.stopping = True
+
+    signal.signal(signal.SIGTERM, stop)
+    problem = run_stage(host)
+    if problem and not host.stopping:
+        host.log(f"{stage}: {problem}")
+    context.destroy(linger=500)
+    # Threads of decoders and runtimes may still be busy; what had to be finished is finished.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(BROKEN if problem else 0)
+
+
+if __name__ == "__main__":
+    main()
