@@ -1,8 +1,8 @@
 """The sink ``jsonl:PATH``: one line of JSON for each presented frame, flushed at once.
 
-It is what a recording is checked against: it has the frame's own key and time, what was drawn,
-and both delays. A killed process loses no line but the one it was writing. It holds no pictures, and totals
-are the report's.
+It is what a recording is checked against: it has the frame's own key and time, what was drawn, and both
+delays. A killed process loses no line but the one it was writing. It holds no pictures, and totals are the
+report's.
 """
 
 import json

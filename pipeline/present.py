@@ -27,6 +27,7 @@ NO_RING = (1 << 32) - 1
 _SILENCE_NS = 500_000_000
 _SILENCE_PERIODS = 4
 _CARD_INTERVAL_NS = 200_000_000
+_LAST_MASKS_NS = 500_000_000
 _UNANSWERED_NS = 10_000_000_000
 
 
@@ -89,7 +90,8 @@ class Presenter:
         self._masks: deque[Received] = deque()
         self._answers: dict[FrameKey, Answer] = {}
         self._unrecorded: deque[tuple[bytes, Received, Canvas]] = deque()
-        self._ended = False
+        self._ended_ns = 0
+        self._annotations_ended = False
         self._end_told = False
         self._record_end_told = False
         self._last_frame_ns = 0
@@ -128,7 +130,7 @@ class Presenter:
                 self._record.close()
 
     def _patience_ms(self) -> float:
-        return 20.0 if self._ended or self._every_frame else 100.0
+        return 20.0 if self._ended_ns or self._every_frame else 100.0
 
     def step(self) -> bool:
         """Do the most urgent thing that can be done; False if there is nothing but to wait."""
@@ -151,7 +153,7 @@ class Presenter:
 
     def _take_frame(self, message: Received) -> None:
         if message.kind is Kind.EOS:
-            self._ended = True
+            self._ended_ns = self._ended_ns or self.host.clock.now_ns()
             return
         try:
             if message.kind is not Kind.FRAME:
@@ -169,7 +171,8 @@ class Presenter:
         if waiting or (key.loop, key.source_id, key.seq) < last:
             self._frames_link.drop(message, "duplicate")
             return
-        self._ended = self._end_told = self._record_end_told = False
+        self._ended_ns = 0
+        self._annotations_ended = self._end_told = self._record_end_told = False
         self._frames.append(Waiting(message, header))
 
     def _drop_backlog(self) -> None:
@@ -370,6 +373,7 @@ class Presenter:
                 self._drop_mask(self._masks.popleft())
         message = self._masks.popleft()
         if message.kind is Kind.EOS:
+            self._annotations_ended = True
             return
         try:
             answer = self._answer(message)
@@ -391,7 +395,9 @@ class Presenter:
         self._masks_link.done(message)
 
     def _drop_mask(self, message: Received) -> None:
-        if message.kind is not Kind.EOS:
+        if message.kind is Kind.EOS:
+            self._annotations_ended = True
+        else:
             self._cells["masks_superseded"].add()
             self._masks_link.drop(message, "superseded")
 
@@ -415,7 +421,7 @@ class Presenter:
 
     def _give_up(self, header: FrameHeader) -> Answer | None:
         """In every-frame mode: a failure for a frame that nobody will answer any more, None while one may."""
-        if not self._ended or self._down() or self.host.board.value("infer.busy_since_ns"):
+        if not self._ended_ns or self._down() or self.host.board.value("infer.busy_since_ns"):
             self._last_answer_ns = self.host.clock.now_ns()
             return None
         if self.host.clock.now_ns() - self._last_answer_ns < _UNANSWERED_NS:
@@ -435,8 +441,11 @@ class Presenter:
     # Ends and silence
 
     def _mind_the_end(self) -> None:
-        if not self._ended or self._frames:
+        if not self._ended_ns or self._frames:
             return
+        waited_ns = self.host.clock.now_ns() - self._ended_ns
+        if not (self._annotations_ended or self._every_frame or self._down() or waited_ns > _LAST_MASKS_NS):
+            return  # so that the last frames' masks are counted
         if self._record is not None and not self._record_end_told:
             if self._unrecorded or not self._record.connected:
                 return
@@ -448,7 +457,7 @@ class Presenter:
 
     def _mind_the_silence(self) -> None:
         """By our own clock: a source that fell silent is shown as such, never as a picture that seems live."""
-        if self._every_frame or self._ended or self._last_header is None:
+        if self._every_frame or self._ended_ns or self._last_header is None:
             return
         now_ns = self.host.clock.now_ns()
         limit_ns = max(_SILENCE_NS, _SILENCE_PERIODS * (self._overlay.interval_ns or 0))

@@ -111,6 +111,7 @@ class StageLoop:
             self.stage.open()
             if opened is not None:
                 opened()
+            self._inbox.extend(self.reader.receive())  # answers the writer, so that it may send from now on
             self.host.say("ready")
             while not self.host.stopping:
                 if not self.step():
