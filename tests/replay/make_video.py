@@ -39,7 +39,8 @@ def number_of(image_bgr: ImageBgr) -> int:
 
 @dataclass
 class VideoSpec:
-    """What to write: ``times`` are pts in ms instead of even ones; ``encoder`` sets codec attributes."""
+    """What to write: ``times`` are pts in ms instead of even ones; ``encoder`` sets codec attributes; with
+    ``texture`` pictures have a fixed noise over them and the file a real one's weight."""
 
     codec: str = "mpeg4"
     pix_fmt: str = "yuv420p"
@@ -52,6 +53,7 @@ class VideoSpec:
     container: str | None = None
     first_number: int = 0
     audio: bool = False
+    texture: bool = False
 
 
 def make_video(path: Path, spec: VideoSpec) -> Path:
@@ -75,6 +77,8 @@ def make_video(path: Path, spec: VideoSpec) -> Path:
 
 def _frame(spec: VideoSpec, index: int) -> av.VideoFrame:
     picture = numbered_picture(spec.first_number + index, spec.size_hw)
+    if spec.texture:
+        picture = picture + np.random.default_rng(index).integers(0, 50, picture.shape, np.uint8)
     frame = av.VideoFrame.from_ndarray(picture, "bgr24").reformat(format=spec.pix_fmt)
     for name in ("colorspace", "color_range"):
         if name in spec.encoder:
