@@ -131,10 +131,10 @@ class FolderSource:
         )
 
 
-def natural_key(name: str) -> list[tuple[int, str]]:
-    """Sort key that takes runs of digits as numbers and does not mind case; ``a9`` < ``A10``."""
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """Sort key that takes runs of digits as numbers and does not mind case; ``9`` < ``10`` < ``a9`` < ``A10``."""
     parts = re.findall(r"[0-9]+|[^0-9]+", name.lower())
-    return [(int(part), "") if part[0] in "0123456789" else (-1, part) for part in parts]
+    return [(0, int(part), "") if part[0] in "0123456789" else (1, 0, part) for part in parts]
 
 
 def _rate(value: str | float) -> Fraction:
@@ -152,13 +152,18 @@ def _pictures_in(folder: Path) -> list[Path]:
     pictures = [path for path in files if path.suffix.lower() in PICTURE_SUFFIXES]
     if pictures:
         return sorted(pictures, key=lambda path: (natural_key(path.name), path.name))
+    raise SourceMissing(f"source: {folder}; {_what_lies_there(folder, files)}")
+
+
+def _what_lies_there(folder: Path, files: list[Path]) -> str:
+    """What is wrong with a folder without pictures, and what could be played instead."""
     videos = sorted(path for path in files if path.suffix.lower() in VIDEO_SUFFIXES)
     if videos:
-        raise SourceMissing(
-            f"source: {folder}; holds {len(videos)} videos and no pictures. "
-            f"Try: {videos[0]}, or --catalogue {folder} for all of them"
-        )
-    raise SourceMissing(f"source: {folder}; no pictures in it, expected png, jpg, bmp or tif files")
+        count = "1 video" if len(videos) == 1 else f"{len(videos)} videos"
+        return f"holds {count} and no pictures. Try: {videos[0]}, or --catalogue {folder} for all"
+    below = sorted(path.parent for suffix in PICTURE_SUFFIXES for path in folder.glob(f"*/*{suffix}"))
+    hint = f". Try: {below[0]}" if below else ""
+    return f"no pictures in it, expected png, jpg, bmp or tif files{hint}"
 
 
 def _decode(data: bytes) -> av.VideoFrame | None:
