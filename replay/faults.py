@@ -60,21 +60,23 @@ class FaultySource:
     Args:
         source: opened; it is closed with this one.
         settings: the ``replay.faults`` section: probabilities per picture, and how long faults last.
+        seed: instead of the settings' own.
 
     Attributes:
         info: of the source, with the faults' seed where it has none of its own.
         log: the last 1000 faults, jitter and pictures lost while disconnected left out.
     """
 
-    def __init__(self, source: Source, settings: FaultSettings) -> None:
+    def __init__(self, source: Source, settings: FaultSettings, seed: int | None = None) -> None:
         self._source = source
         self._settings = settings
+        self._seed = settings.seed if seed is None else seed
         self._loop = 0
         self._counts: Counter[str] = Counter()
         self._shown: ImageBgr | None = None
         self.info = source.info
         if source.info.seed is None:
-            self.info = replace(source.info, seed=settings.seed)
+            self.info = replace(source.info, seed=self._seed)
         self.log: deque[FaultEvent] = deque(maxlen=LOG_LENGTH)
 
     def __enter__(self) -> Self:
@@ -87,7 +89,7 @@ class FaultySource:
 
     def __iter__(self) -> Iterator[SourcePicture]:
         """The source's pictures with faults; a lost one is a gap in ``seq``, a disconnect one in time too."""
-        plan = _FaultPlan(self._settings, np.random.default_rng((self._settings.seed, self._loop)))
+        plan = _FaultPlan(self._settings, np.random.default_rng((self._seed, self._loop)))
         self._loop += 1
         self._shown = None
         for picture in self._source:

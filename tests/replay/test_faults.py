@@ -83,6 +83,12 @@ def test_the_same_seed_gives_the_same_faults_and_each_loop_others() -> None:
     assert loops[0] != [seq for seq, _ in filled(faulty(lose=0.2, seed=8))]
 
 
+def test_a_seed_of_its_own_goes_before_the_settings() -> None:
+    source = FaultySource(CountingSource(), FaultSettings(lose=0.2, seed=1), seed=7)
+    assert source.info.seed == 7
+    assert _log_of(source) == _log_of(faulty(lose=0.2, seed=7))
+
+
 def test_one_fault_does_not_shift_another() -> None:
     lost = {event.seq for event in _log_of(faulty(lose=0.2))}
     with_black = {event.seq for event in _log_of(faulty(lose=0.2, black=0.3)) if event.kind == "lose"}
