@@ -6,12 +6,12 @@ over it. What they show there is no tissue: it would count as a finding, and it 
 
 In doubt the view is the whole picture. Text drawn over the tissue is not found, and stays.
 
-Looked at on 72 pictures of Kvasir-SEG drawn by chance: the view is right in all; the ScopeGuide inset, blacked
-out there, is marked in all but 2 of those that have one (an L-shaped box; dark tissue beside it). All 13 green
-insets of the 900 are marked, and the patient-data panel of the one picture that has one lies outside. Of the
-polyps' annotated pixels at most 2.4 % in any of the 900 lie outside (at edges of the black boxes). Eight pictures
-each of the three videos and five of CVC-ClinicDB are right, text beside the picture included. One estimate takes
-0.9 ms at 1080p (p50, one core of a two-core Xeon VM).
+Looked at on 72 pictures of Kvasir-SEG drawn by chance: the view is right in all; the ScopeGuide inset,
+blacked out there, is marked in all but 2 of those that have one (an L-shaped box; dark tissue beside it).
+All 13 green insets of the 900 are marked, and the patient-data panel of the one picture that has one lies
+outside. Of the polyps' annotated pixels at most 2.4 % in any of the 900 lie outside (at edges of the black
+boxes). Eight pictures each of the three videos and five of CVC-ClinicDB are right, text beside the picture
+included. One estimate takes 0.9 ms at 1080p (p50, one core of a two-core Xeon VM).
 """
 
 from collections import deque
@@ -159,8 +159,9 @@ class FieldOfViewTracker:
     """Steadies the view over a video, so that the crop does not jitter; one for each source.
 
     The view does not move while the scope does, so estimates are put together: a place is inside if at least
-    two of the last ``window`` estimates say so. The answer changes when that differs ``agree`` times in a row.
-    Dark pictures (fades, no light) are passed over: the last view stays. A new picture size starts anew.
+    two of the last ``window`` estimates say so. The answer changes when that differs ``agree`` times in a
+    row. Dark pictures (fades, no light) are passed over: the last view stays. A new picture size starts
+    anew.
     """
 
     def __init__(self, every_frames: int = 25, agree: int = 3, window: int = 8) -> None:
