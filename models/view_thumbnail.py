@@ -25,6 +25,7 @@ BORDER_SHARE = 0.02  # of the outermost pixels; below it there is no border
 TEXT_STROKE_PX = 5  # in the thumbnail; what is thinner is text or noise
 TISSUE_SHARE = 0.05  # of the picture; below it the frame is dark
 PART_SHARE = 0.01  # of the picture; smaller separate parts are text
+CUT_OUT_SHARE = 0.14  # of the view's side; boxes seen have 0.16 or more, an octagon's own corner holds less
 INSET_SHARES = (0.004, 0.35)  # of the picture
 
 
@@ -136,7 +137,9 @@ def _cut_out_corners(tissue: Mask) -> tuple[Rect, ...]:
     found = []
     for up, start in ((True, True), (True, False), (False, True), (False, False)):
         corner = _anchored_dark_rect(dark[:: 1 if up else -1, :: 1 if start else -1])
-        if corner is not None and _has_inset_size(corner[0] * corner[1], tissue.size):
+        if corner is None or corner[0] < CUT_OUT_SHARE * height or corner[1] < CUT_OUT_SHARE * width:
+            continue
+        if _has_inset_size(corner[0] * corner[1], tissue.size):
             row = top if up else top + height - corner[0]
             column = left if start else left + width - corner[1]
             found.append(Rect(row, column, *corner))
