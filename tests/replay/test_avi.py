@@ -3,6 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,12 +14,25 @@ import pytest
 
 from endostream.configs.errors import ConfigError, SourceLost
 from endostream.pipeline.frame import SourcePicture
-from endostream.pipeline.source import SourceOptions, open_source
+from endostream.pipeline.source import Source, SourceOptions, open_source
 from endostream.replay.avi import AviSource
 from endostream.replay.container import OpenVideo
 from endostream.replay.reader import PictureReader
 
 from .make_video import VideoSpec, make_video, number_of
+from .source_contract import SourceContract
+
+
+class TestAviSource(SourceContract):
+    def open(self, folder: Path, options: SourceOptions) -> Source:
+        return AviSource(str(make_video(folder / "contract.avi", VideoSpec(size_hw=(47, 64)))), options)
+
+
+class TestAviSourceDeinterlacing(SourceContract):
+    def open(self, folder: Path, options: SourceOptions) -> Source:
+        spec = VideoSpec("libx264", options={"x264-params": "tff=1"})
+        auto = replace(options, extra={"deinterlace": "auto", "decode_threads": 2})
+        return AviSource(str(make_video(folder / "contract.mkv", spec)), auto)
 
 
 def image_of(picture: SourcePicture) -> np.ndarray:

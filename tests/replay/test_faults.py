@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -9,8 +10,12 @@ import pytest
 
 from endostream.configs.schema import FaultSettings
 from endostream.pipeline.frame import ImageBgr, SourcePicture
-from endostream.pipeline.source import SourceInfo
+from endostream.pipeline.source import Source, SourceInfo, SourceOptions
+from endostream.replay.avi import AviSource
 from endostream.replay.faults import FaultEvent, FaultySource
+
+from .make_video import VideoSpec, make_video
+from .source_contract import SourceContract
 
 SIZE = (8, 6)
 RATE = Fraction(25)
@@ -42,6 +47,12 @@ class CountingSource:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class TestFaultySourceWithoutFaults(SourceContract):
+    def open(self, folder: Path, options: SourceOptions) -> Source:
+        video = make_video(folder / "contract.avi", VideoSpec())
+        return FaultySource(AviSource(str(video), options), FaultSettings())
 
 
 def faulty(frames: int = 200, **settings: Any) -> FaultySource:

@@ -8,16 +8,24 @@ import numpy as np
 import pytest
 
 from endostream.configs.errors import ConfigError, SourceLost, SourceMissing
-from endostream.pipeline.source import SourceOptions, open_source
+from endostream.pipeline.source import Source, SourceOptions, open_source
 from endostream.replay.folder import FolderSource, natural_key
 
 from .make_video import VideoSpec, make_video, number_of, numbered_picture
+from .source_contract import SourceContract
 
 SIZE = (48, 64)
 
 
 def write(folder: Path, name: str, number: int, size_hw: tuple[int, int] = SIZE) -> None:
     assert cv2.imwrite(str(folder / name), numbered_picture(number, size_hw))
+
+
+class TestFolderSource(SourceContract):
+    def open(self, folder: Path, options: SourceOptions) -> Source:
+        for number in range(12):
+            write(folder, f"{number}.png", number)
+        return FolderSource(str(folder), options)
 
 
 def play(folder: Path, options: SourceOptions | None = None) -> list[tuple[int, int, int]]:
