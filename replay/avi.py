@@ -172,7 +172,9 @@ class AviSource:
 
     def _nothing_from_start(self, length_s: float) -> ConfigError:
         start_s = self._options.start_s
-        return ConfigError(f"start_s: {start_s:g}; expected less than {length_s:g}, what {self._path} lasts")
+        return ConfigError(
+            f"start_s: {start_s:g}; expected less than {length_s:g} s, the length of {self._path}"
+        )
 
     @property
     def _step(self) -> int:

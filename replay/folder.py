@@ -59,7 +59,7 @@ class FolderSource:
         if self._start >= len(self._paths):
             raise ConfigError(
                 f"start_s: {self._options.start_s:g}; expected less than "
-                f"{float(len(self._paths) / self._fps):g}, what {address} lasts"
+                f"{float(len(self._paths) / self._fps):g} s, the length of {address}"
             )
         self.info = self._probe(address)
 
