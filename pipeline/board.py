@@ -38,6 +38,7 @@ _STAGE_CELLS = (
 _LINK_CELLS = ("sent", "acknowledged", "lost_with_stage", "resent", "invalid_messages")
 _CAPTURE_CELLS = (
     "captured",
+    "held",
     "source_gaps",
     "source_id",
     "loop",

@@ -347,6 +347,7 @@ class Capture:
         header = self._in_flight.pop(token, None)
         if header is None:
             return
+        self._cells["held"].value = len(self._in_flight)
         self._decoder.give(header.ring, header.slot)
         oldest = next(iter(self._in_flight), None)
         if oldest is None:
@@ -421,6 +422,7 @@ class Capture:
         body = header.pack()
         if self._every_frame:
             self._in_flight[header.key] = header
+            self._cells["held"].value = len(self._in_flight)
         self.video.send(Kind.FRAME, body, token=header.key)
         self.notes.send(Kind.FRAME, body, token=header.key)
         if not self._every_frame:

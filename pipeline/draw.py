@@ -7,7 +7,6 @@ regulator asks for that (21 CFR 876.1520(b)(2)(ii)). Measured on one core of an 
 of 415 × 382 px: preparing 0.06 ms, drawing 0.5 ms.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,7 +22,7 @@ Contour = npt.NDArray[np.int32]
 """N × 1 × 2, (x, y) in picture pixels, closed."""
 ColourBgr = tuple[int, int, int]
 """Blue, green, red, 0 to 255."""
-MAX_COMPONENTS = 64
+MAX_COMPONENTS = 32
 """More are noise, not findings; a mask full of specks (7,000) would cost the video path 0.1 s to draw."""
 
 
@@ -47,27 +46,40 @@ class MarkStyle:
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
-    """A mask made ready for drawing, all in pixels of the picture.
+class Component:
+    """One finding, in pixels of the picture.
 
     Attributes:
-        top: row of the first line of ``sub_mask``.
-        left: column of its first pixel.
-        sub_mask: bool, the mask inside its own bounding rectangle.
-        contours: outer outline of each component.
-        boxes: bounding box of each component, the one with the largest area first.
-        area_px: pixels the mask covers.
+        box: its bounding box.
+        mask: bool, the size of the box, True where the finding is.
+        contour: its outer outline, smoothed.
+        area_px: pixels it covers.
     """
 
-    top: int
-    left: int
-    sub_mask: Mask
-    contours: tuple[Contour, ...]
-    boxes: tuple[Box, ...]
+    box: Box
+    mask: Mask
+    contour: Contour
     area_px: int
 
 
-NO_MARKS = Marks(0, 0, np.zeros((0, 0), dtype=np.bool_), (), (), 0)
+@dataclass(frozen=True, slots=True)
+class Marks:
+    """A mask made ready for drawing: its components, the one with the largest area first."""
+
+    components: tuple[Component, ...]
+
+    @property
+    def boxes(self) -> tuple[Box, ...]:
+        """Bounding box of each component, the one with the largest area first."""
+        return tuple(component.box for component in self.components)
+
+    @property
+    def area_px(self) -> int:
+        """Pixels of the picture the mask covers."""
+        return sum(component.area_px for component in self.components)
+
+
+NO_MARKS = Marks(())
 """Of a mask in which nothing was found."""
 
 
@@ -77,54 +89,35 @@ def marks_from_mask(sub_mask: Mask, top: int = 0, left: int = 0, min_area_px: in
     A component is what lies inside one outermost 8-connected outline; an island in a hole belongs to it.
 
     Args:
-        sub_mask: bool, h × w, a mask or any cut-out of it that holds all of it; never changed.
+        sub_mask: bool, h × w, a mask or any cut-out of it that holds all of it; neither changed nor kept.
         top: row in the picture of the cut-out's first line.
         left: column in the picture of its first pixel.
         min_area_px: components of fewer pixels are dropped, and so are all but the MAX_COMPONENTS largest.
     """
     mask = np.ascontiguousarray(sub_mask).view(np.uint8)
-    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    found, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     largest = sorted(found, key=cv2.contourArea, reverse=True)[:MAX_COMPONENTS]
-    outlines = [outline.astype(np.int32, copy=False) for outline in largest]
-    components = [(_component_area_px(mask, outline, len(outlines)), outline) for outline in outlines]
-    kept = sorted((each for each in components if each[0] >= min_area_px), key=lambda each: -each[0])
-    if not kept:
-        return NO_MARKS
-    if len(kept) < len(found):
-        inside = np.zeros_like(mask)
-        cv2.drawContours(inside, [outline for _, outline in kept], -1, (1,), cv2.FILLED)
-        mask = mask & inside
-    x, y, width, height = cv2.boundingRect(mask)
-    return Marks(
-        top=top + y,
-        left=left + x,
-        sub_mask=np.ascontiguousarray(mask[y : y + height, x : x + width]).view(np.bool_),
-        contours=tuple(_smoothed(outline) + np.array((left, top), dtype=np.int32) for _, outline in kept),
-        boxes=tuple(_shifted_box(cv2.boundingRect(outline), left, top) for _, outline in kept),
-        area_px=sum(area_px for area_px, _ in kept),
-    )
+    components = [_component(mask, outline.astype(np.int32, copy=False), top, left) for outline in largest]
+    kept = [component for component in components if component.area_px >= min_area_px]
+    return Marks(tuple(sorted(kept, key=lambda component: -component.area_px)))
 
 
 def draw_marks(image_bgr: ImageBgr, marks: Marks, style: MarkStyle) -> None:
     """Draw ``marks`` into ``image_bgr`` (H × W × 3, uint8, C-contiguous) in place."""
-    if not marks.area_px:
-        return
     if style.fill_alpha > 0:
-        height, width = marks.sub_mask.shape
-        region = image_bgr[marks.top : marks.top + height, marks.left : marks.left + width]
-        tinted = cv2.LUT(region, _tint(style.colour_bgr, style.fill_alpha))
-        cv2.copyTo(tinted, marks.sub_mask.view(np.uint8), region)
+        tint = _tint(style.colour_bgr, style.fill_alpha)
+        for component in marks.components:
+            region = image_bgr[_slices(component.box)]
+            cv2.copyTo(cv2.LUT(region, tint), component.mask.view(np.uint8), region)
     _draw_lines(image_bgr, marks, style, style.colour_bgr)
 
 
 def marked_pixels(marks: Marks, style: MarkStyle, size_hw: SizeHW) -> Mask:
     """The pixels (bool, H × W) that ``draw_marks`` may change in a picture of ``size_hw``, and no others."""
     marked = np.zeros(size_hw, dtype=np.bool_)
-    if not marks.area_px:
-        return marked
     if style.fill_alpha > 0:
-        height, width = marks.sub_mask.shape
-        marked[marks.top : marks.top + height, marks.left : marks.left + width] = marks.sub_mask
+        for component in marks.components:
+            marked[_slices(component.box)] |= component.mask
     # An anti-aliased line may reach a pixel with so small a share that it shows on one background only.
     for paper, ink in ((0, 255), (255, 0)):
         probe = np.full(size_hw, paper, dtype=np.uint8)
@@ -138,31 +131,43 @@ def line_width_px(style: MarkStyle, size_hw: SizeHW) -> int:
     return style.line_px or max(1, round(min(size_hw) / 360))
 
 
-def _component_area_px(mask: npt.NDArray[np.uint8], outline: Contour, outlines: int) -> int:
-    """Pixels of ``mask`` inside ``outline``, holes not counted; ``outlines``: how many share the mask."""
-    if outlines == 1:
-        return cv2.countNonZero(mask)
+def _component(mask: npt.NDArray[np.uint8], outline: Contour, top: int, left: int) -> Component:
+    """What lies inside ``outline`` in ``mask``, whose first pixel is at (``top``, ``left``) of the picture."""
     x, y, width, height = cv2.boundingRect(outline)
     inside = np.zeros((height, width), dtype=np.uint8)
     cv2.drawContours(inside, [outline], -1, (1,), cv2.FILLED, offset=(-x, -y))
     inside &= mask[y : y + height, x : x + width]
-    return cv2.countNonZero(inside)
+    box = Box(x + left, y + top, width, height)
+    return Component(box, inside.view(np.bool_), _smoothed(outline, left, top), cv2.countNonZero(inside))
 
 
-def _smoothed(outline: Contour) -> Contour:
-    """The outline without points that lie within a pixel of it: takes off the stairs of an enlarged mask."""
-    return cv2.approxPolyDP(outline, 1.0, True).astype(np.int32, copy=False)
+def _slices(box: Box) -> tuple[slice, slice]:
+    """Rows and columns of ``box``."""
+    return slice(box.y, box.y + box.height), slice(box.x, box.x + box.width)
 
 
-def _shifted_box(rect: Sequence[int], left: int, top: int) -> Box:
-    x, y, width, height = rect
-    return Box(x + left, y + top, width, height)
+def _smoothed(outline: Contour, left: int, top: int) -> Contour:
+    """The outline (every pixel of it) as a running mean over a twentieth of its length, shifted to the picture.
+
+    Takes off the stairs that enlarging a mask leaves (6 px at 1080p from a 320 × 320 network); on a round finding
+    the mean lies 0.2 px inside.
+    """
+    reach = min(12, len(outline) // 40)
+    if reach == 0:
+        return np.add(outline, (left, top), dtype=np.int32)
+    points = outline[:, 0]
+    around = np.concatenate((points[-reach:], points, points[:reach])).astype(np.float64)
+    sums = np.cumsum(np.concatenate((np.zeros((1, 2)), around)), axis=0)
+    mean = (sums[2 * reach + 1 :] - sums[: -2 * reach - 1]) / (2 * reach + 1)
+    thinned = mean[:: max(1, reach // 3)] + np.array((left, top))
+    return np.rint(thinned).astype(np.int32)[:, np.newaxis]
 
 
 def _draw_lines(image: npt.NDArray[np.uint8], marks: Marks, style: MarkStyle, colour: ColourBgr) -> None:
     line_px = line_width_px(style, (image.shape[0], image.shape[1]))
-    if style.contour:
-        cv2.polylines(image, marks.contours, True, colour, line_px, cv2.LINE_AA)
+    if style.contour and marks.components:
+        contours = [component.contour for component in marks.components]
+        cv2.polylines(image, contours, True, colour, line_px, cv2.LINE_AA)
     if style.box:
         for box in marks.boxes:
             _draw_box_corners(image, box, line_px, colour)

@@ -45,6 +45,13 @@ def new_epoch() -> int:
     return secrets.randbits(63) | 1
 
 
+def unaccounted(board: Board, name: str) -> int:
+    """Messages of the link ``name`` that were offered and have not ended yet, by the board."""
+    cells = board.group(name)
+    dropped = sum(count for cell, count in cells.items() if cell.startswith("dropped."))
+    return cells["sent"] - cells["acknowledged"] - dropped - cells["lost_with_stage"]
+
+
 class LinkWriter:
     """The sending end.
 
@@ -69,6 +76,7 @@ class LinkWriter:
         self._under_way: OrderedDict[int, object] = OrderedDict()
         self._done: list[object] = []
         self._lost: list[object] = []
+        self._board = board
         self._sent = board.cell(f"{name}.sent")
         self._lost_cell = board.cell(f"{name}.lost_with_stage")
         self._no_reader = board.cell(f"{name}.dropped.no_reader")
@@ -147,7 +155,8 @@ class LinkWriter:
             return
         if head.kind is Kind.HELLO and head.reader_epoch != self._reader_epoch:
             self._reader_epoch = head.reader_epoch
-            self._lost_cell.add(len(self._under_way))
+            # By the board, not by what is under way: the dead reader may have used what it could not acknowledge.
+            self._lost_cell.add(max(0, unaccounted(self._board, self.name)))
             self._lost.extend(self._under_way.values())
             self._under_way.clear()
         elif (

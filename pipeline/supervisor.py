@@ -339,7 +339,7 @@ class Supervisor:
                 self._send(stage, {"t": "finish"})
         if stage.name == "record":
             self._send(self._stages["overlay"], {"t": "record_restarted"})
-        if again and stage.name in ("preprocess", "infer"):
+        if again and stage.name in ("preprocess", "infer", "overlay"):
             self._send(self._stages["capture"], {"t": "resend"})
         if again:
             self._note(stage.name, "is back", "info")

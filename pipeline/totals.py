@@ -9,6 +9,7 @@ from endostream.configs.errors import ExitCode
 from .board import LINKS, READER_CAUSES, STAGES, WRITER_CAUSES, Board
 from .frame import MaskState
 from .host import RunSpec
+from .link import unaccounted
 from .report import (
     Fault,
     FrameCounts,
@@ -27,11 +28,10 @@ ENDS = {link: tuple(link.split("-")) for link in LINKS}
 
 def link_totals(board: Board, link: str) -> LinkTotals:
     """One link's account. What a restarted writer left behind is known as lost only now that all is quiet."""
-    sent, received = board.value(f"{link}.sent"), board.value(f"{link}.acknowledged")
+    sent, received, rest = board.value(f"{link}.sent"), board.value(f"{link}.acknowledged"), unaccounted(board, link)
     causes = (*WRITER_CAUSES, *READER_CAUSES)
     dropped = {cause: count for cause in causes if (count := board.value(f"{link}.dropped.{cause}"))}
     lost = board.value(f"{link}.lost_with_stage")
-    rest = sent - received - sum(dropped.values()) - lost
     restarted = any(board.value(f"{stage}.restarts") for stage in ENDS[link])
     if restarted and rest > 0:
         lost, rest = lost + rest, 0
@@ -40,24 +40,26 @@ def link_totals(board: Board, link: str) -> LinkTotals:
     return LinkTotals(sent=sent, received=received, dropped=dropped, in_flight=max(rest, 0))
 
 
-def frame_counts(board: Board, video: LinkTotals) -> FrameCounts:
+def frame_counts(board: Board, video: LinkTotals, every_frame: bool) -> FrameCounts:
     """The frames' account: captured by capture, presented by overlay, dropped on the link between them.
 
-    A frame that was sent again after a restart was not dropped by being lost the first time.
+    In every-frame mode a frame lost with a stage is sent again, so only what capture itself still holds may be in
+    flight; that is what a run that was cut short leaves.
     """
     captured, presented = board.value("capture.captured"), board.value("overlay.presented")
-    dropped = {cause: count for cause, count in video.dropped.items() if cause != "duplicate"}
-    again = board.value(f"{VIDEO_LINK}.resent") - video.dropped.get("duplicate", 0)
-    if again:
-        dropped["lost_with_stage"] = dropped.get("lost_with_stage", 0) - again
-        if not dropped["lost_with_stage"]:
-            del dropped["lost_with_stage"]
+    dropped = dict(video.dropped)
+    in_flight = video.in_flight
+    if every_frame:
+        dropped = {cause: n for cause, n in dropped.items() if cause not in ("duplicate", "lost_with_stage")}
+        held = board.value("capture.held")
+        rest = captured - presented - sum(dropped.values())
+        in_flight = rest if 0 <= rest <= held else held
     return FrameCounts(
         captured=captured,
         presented=presented,
         positive=sum(board.value(f"source{i}.positive") for i in range(board.topology.sources)),
         dropped=dropped,
-        in_flight=video.in_flight,
+        in_flight=in_flight,
         synthetic=board.value("overlay.synthetic"),
     )
 
@@ -120,7 +122,7 @@ def run_totals(board: Board, spec: RunSpec, outcome: Outcome, segmenter: str) ->
         presenting_sink=spec.presenting,
         duration_s=round(max(0, last_ns - first_ns) / 1e9, 6),
         longest_freeze_ms=round(freeze_ns / 1e6, 4) if freeze_ns else None,
-        frames=frame_counts(board, links[VIDEO_LINK]),
+        frames=frame_counts(board, links[VIDEO_LINK], spec.every_frame),
         masks=MaskCounts(
             computed=board.value("infer.processed"),
             presented=board.value("overlay.masks_presented"),

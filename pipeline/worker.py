@@ -88,7 +88,9 @@ def _set_priority(nice: int) -> None:
 def main() -> None:
     """Entry point of the process."""
     stage, fd = sys.argv[1], int(sys.argv[2])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A terminal or a service manager signals the whole group; the supervisor alone ends its stages, in order.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     control = ControlChannel.from_fd(fd)
     threading.Thread(target=_end_with_supervisor, args=(fd,), daemon=True).start()
     message, fds = first_message(control)
@@ -97,11 +99,6 @@ def main() -> None:
     board = Board(Block(fds[0], Board.size_bytes(spec.topology), populate=False), spec.topology)
     context: zmq.Context[Any] = zmq.Context()
     host = StageHost(stage, spec, board, control, context, incarnation=message["incarnation"])
-
-    def stop(*_: object) -> None:
-        host.stopping = True
-
-    signal.signal(signal.SIGTERM, stop)
     problem = run_stage(host)
     if problem and not host.stopping:
         host.log(f"{stage}: {problem}")
