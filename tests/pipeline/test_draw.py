@@ -48,19 +48,19 @@ def test_components_become_boxes_in_picture_pixels_largest_first() -> None:
     marks = marks_from_mask(mask, top=10, left=20)
     assert marks.boxes == (Box(23, 12, 3, 2), Box(20, 10, 2, 1))
     assert marks.area_px == 8
-    assert (marks.top, marks.left) == (10, 20)
-    np.testing.assert_array_equal(marks.sub_mask, mask)
+    assert [component.area_px for component in marks.components] == [6, 2]
+    assert [component.mask.all() for component in marks.components] == [True, True]
 
 
 def test_pixels_that_touch_at_a_corner_are_one_component() -> None:
     assert marks_from_mask(mask_of("#.", ".#")).boxes == (Box(0, 0, 2, 2),)
 
 
-def test_specks_are_dropped_and_the_rectangle_shrinks_to_what_is_left() -> None:
+def test_specks_are_dropped() -> None:
     marks = marks_from_mask(mask_of("#.....", "..##..", "..##..", ".....#"), top=1, left=2, min_area_px=2)
     assert marks.boxes == (Box(4, 2, 2, 2),)
-    assert (marks.top, marks.left, marks.area_px) == (2, 4, 4)
-    assert marks.sub_mask.tolist() == [[True, True], [True, True]]
+    assert marks.area_px == 4
+    assert marks.components[0].mask.tolist() == [[True, True], [True, True]]
 
 
 def test_a_hole_is_not_counted_and_not_filled() -> None:
@@ -96,6 +96,24 @@ def test_a_mask_full_of_specks_is_cut_to_the_largest_components() -> None:
     marks = marks_from_mask(mask)
     assert len(marks.boxes) == MAX_COMPONENTS
     assert marks.boxes[0] == Box(0, 0, 2, 2)
+
+
+def test_components_in_overlapping_boxes_are_each_filled_once() -> None:
+    picture = np.full((5, 5, 3), 100, dtype=np.uint8)
+    mask = mask_of("#####", "#....", "#.##.", "#.##.", "#....")
+    draw_marks(picture, marks_from_mask(mask), MarkStyle((200, 200, 200), 0.5, contour=False, box=False))
+    np.testing.assert_array_equal(picture[..., 0], np.where(mask, 150, 100))
+
+
+def test_the_contour_of_a_round_finding_lies_on_its_edge_though_the_mask_has_stairs() -> None:
+    small = np.zeros((40, 40), dtype=np.uint8)
+    cv2.circle(small, (20, 20), 12, (1,), -1)
+    stairs = cv2.resize(small, (240, 240), interpolation=cv2.INTER_NEAREST).astype(np.bool_)
+    [component] = marks_from_mask(stairs).components
+    radius = np.hypot(*(component.contour[:, 0] - (122.5, 122.5)).T)
+    assert radius.min() > 72 - 3
+    assert radius.max() < 72 + 6
+    assert np.ptp(radius) < 5
 
 
 def test_fill_mixes_the_colour_in_exactly() -> None:
