@@ -55,6 +55,23 @@ class FieldOfView:
         """The view that is the whole frame."""
         return cls(source_hw, Rect(0, 0, *source_hw))
 
+    @classmethod
+    def from_ints(cls, source_hw: tuple[int, int], values: tuple[int, ...]) -> "FieldOfView":
+        """Undo ``to_ints``; raises ValueError for anything else."""
+        counts = values[4:6]
+        if len(counts) != 2 or min(counts) < 0 or len(values) != 6 + 2 * counts[0] + 4 * counts[1]:
+            raise ValueError(f"field of view: {len(values)} numbers; expected 6, 2 a corner and 4 an inset")
+        corners, insets = values[6 : 6 + 2 * counts[0]], values[6 + 2 * counts[0] :]
+        polygon = tuple(zip(corners[::2], corners[1::2], strict=True))
+        rects = tuple(Rect(*insets[start : start + 4]) for start in range(0, len(insets), 4))
+        return cls(source_hw, Rect(*values[:4]), polygon, rects)
+
+    def to_ints(self) -> tuple[int, ...]:
+        """Numbers for the wire: rectangle (4), how many corners and insets, the corners (x, y), the insets (4 each)."""
+        corners = (number for point in self.polygon for number in point)
+        insets = (number for inset in self.insets for number in inset)
+        return (*self.rect, len(self.polygon), len(self.insets), *corners, *insets)
+
     @property
     def is_whole(self) -> bool:
         """Whether there is nothing outside."""
@@ -182,6 +199,11 @@ class FieldOfViewTracker:
             if reading is not None:
                 self._take(reading, small.stride)
         return self._view
+
+    @property
+    def known(self) -> bool:
+        """Whether the view was seen in a picture; until then ``update`` answers with the whole picture."""
+        return self._shown is not None or 0 < min(self._view.source_hw) < SMALLEST_PICTURE_PX
 
     def _start_anew(self, size_hw: tuple[int, int]) -> None:
         self._view = FieldOfView.whole(size_hw)

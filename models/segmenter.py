@@ -2,10 +2,13 @@
 
 A segmenter takes one RGB picture at its own input size and answers with a mask or with probabilities. It knows
 nothing of frames, links or video. The registry maps a name to ``"module:Class"`` and imports on use only, so that
-listing segmenters costs no TensorFlow, OpenVINO or Numba; one that cannot load stays listed with the reason.
+listing segmenters costs no TensorFlow, OpenVINO or Numba; one that cannot load stays listed with the reason. A
+``"module:Class"`` may also be given in place of a name: a segmenter of one's own needs no line here.
 """
 
 import importlib
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -76,9 +79,18 @@ INPUT_HW: dict[str, tuple[int, int]] = {}
 
 
 def check_segmenter_name(name: str) -> None:
-    """Raise ConfigError, naming those there are, unless ``name`` is registered."""
-    if name not in SEGMENTERS:
-        raise ConfigError(f"segmenter: {name!r}; expected one of {', '.join(sorted(SEGMENTERS))}")
+    """Raise ConfigError, naming those there are, unless ``name`` is registered or reads as ``module:Class``."""
+    if name not in SEGMENTERS and _class_path(name) is None:
+        registered = ", ".join(sorted(SEGMENTERS))
+        raise ConfigError(f"segmenter: {name!r}; expected one of {registered}, or your own module:Class")
+
+
+def _class_path(name: str) -> tuple[str, str] | None:
+    """``package.module:Class`` taken apart, None for anything that does not read so."""
+    module, mark, attribute = name.partition(":")
+    if mark and all(part.isidentifier() for part in (*module.split("."), attribute)):
+        return module, attribute
+    return None
 
 
 def segmenter_input_hw(name: str, options: dict[str, Any] | None = None) -> tuple[int, int]:
@@ -95,14 +107,32 @@ def load_segmenter(name: str, options: dict[str, Any] | None = None) -> Segmente
     """Import and open the segmenter ``name``; ``options`` are its constructor's keyword arguments.
 
     Raises:
-        ConfigError: no such name.
-        ModelError: its package is not installed, or its model file is missing or damaged.
+        ConfigError: no such name, or the constructor does not take these options.
+        ModelError: its package is not installed, its model file is missing or damaged, or it eats another input
+            than ``segmenter_input_hw`` says.
     """
-    check_segmenter_name(name)
-    module_name, class_name = SEGMENTERS[name].split(":")
+    make, given = _segmenter_class(name), options or {}
     try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        raise ModelError(f"segmenter {name}: cannot be loaded here ({error})") from error
-    segmenter: Segmenter = getattr(module, class_name)(**(options or {}))
+        inspect.signature(make).bind(**given)
+    except TypeError as error:
+        raise ConfigError(f"infer.options: {given}; segmenter {name} says: {error}") from error
+    segmenter: Segmenter = make(**given)
+    eats, fed = tuple(segmenter.info.input_hw), segmenter_input_hw(name, given)
+    if eats != fed:
+        segmenter.close()
+        raise ModelError(
+            f"segmenter {name}: eats {eats[0]} × {eats[1]}, is given {fed[0]} × {fed[1]}. "
+            f"Try: --set infer.options.input_hw=[{eats[0]},{eats[1]}]"
+        )
     return segmenter
+
+
+def _segmenter_class(name: str) -> Callable[..., Segmenter]:
+    check_segmenter_name(name)
+    module_name, _, class_name = SEGMENTERS.get(name, name).partition(":")
+    try:
+        found: Callable[..., Segmenter] = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        hint = "" if name in SEGMENTERS else ". Try: PYTHONPATH=FOLDER, with the folder that holds it"
+        raise ModelError(f"segmenter {name}: cannot be loaded here ({error}){hint}") from error
+    return found

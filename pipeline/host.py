@@ -139,7 +139,7 @@ class StageHost:
     def poll(self, timeout_ms: float = BEAT_MS) -> None:
         """Wait for a message or for ``timeout_ms``, whichever is first; read the control channel."""
         self.beat()
-        self._poller.poll(max(0, min(timeout_ms, BEAT_MS)))
+        self._poller.poll(max(0, int(min(timeout_ms, BEAT_MS))))
         self.beat()
         self.read_control()
 

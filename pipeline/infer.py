@@ -58,7 +58,9 @@ class InferStage:
         mask = check_segmentation(self.segmenter.segment(image_rgb), (height, width))
         view_bits = np.frombuffer(message.payload, np.uint8, offset=tensor_bytes)
         packed = (np.packbits(mask) & view_bits).tobytes()
-        mask_header = MaskHeader(header.frame, header.transform, header.size_hw, zlib.crc32(packed))
+        mask_header = MaskHeader(
+            header.frame, header.transform, header.size_hw, zlib.crc32(packed), header.view
+        )
         return Output(Kind.MASK, mask_header, packed)
 
     def close(self) -> None:

@@ -32,7 +32,7 @@ _LINGER_MS = 500
 
 
 def _socket(context: "zmq.Context[Any]", kind: int) -> "zmq.Socket[bytes]":
-    socket = context.socket(kind)
+    socket: zmq.Socket[bytes] = context.socket(kind)
     socket.setsockopt(zmq.SNDHWM, 0)
     socket.setsockopt(zmq.RCVHWM, 0)
     socket.setsockopt(zmq.LINGER, _LINGER_MS)

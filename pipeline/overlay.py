@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from endostream.configs.schema import OverlaySettings
+from endostream.models.field_of_view import FieldOfView, blank_outside
 from endostream.models.transform import Rect, Transform
 
 from .draw import NO_MARKS, Marks, MarkStyle, draw_marks, marks_from_mask
@@ -29,7 +30,8 @@ class Answer:
     capture_ns: int
     size_hw: SizeHW
     marks: Marks = NO_MARKS
-    view: Rect | None = None
+    view_rect: Rect | None = None
+    view: tuple[int, ...] = ()
     crc32: int | None = None
     cause: str = ""
     presented: bool = False
@@ -52,7 +54,42 @@ def answer_from_mask(header: MaskHeader, packed: bytes) -> Answer:
     placed = transform.inverse_mask_bounds(bits.reshape(height, width).view(np.bool_))
     marks = marks_from_mask(placed.mask, placed.top, placed.left)
     frame = header.frame
-    return Answer(frame.key, frame.capture_ns, frame.size_hw, marks, transform.roi, header.crc32)
+    return Answer(frame.key, frame.capture_ns, frame.size_hw, marks, transform.roi, header.view, header.crc32)
+
+
+class Blanker:
+    """Blackens what is no tissue in pictures that leave the display process: names may be burnt in there.
+
+    Until the view of a source is known, and after its size has changed, everything but the HUD is black: a picture
+    too few rather than a name too many.
+    """
+
+    def __init__(self) -> None:
+        self._source: tuple[int, SizeHW] | None = None
+        self._ints: tuple[int, ...] = ()
+        self._view: FieldOfView | None = None
+
+    def blank(self, image_bgr: ImageBgr, header: FrameHeader, answer: Answer | None, hud: Box | None) -> None:
+        """Blank ``image_bgr`` in place, the rectangle ``hud`` aside."""
+        self._look(header, answer)
+        panel = (
+            image_bgr[:0] if hud is None else image_bgr[hud.y : hud.y + hud.height, hud.x : hud.x + hud.width]
+        )
+        kept = panel.copy()
+        if self._view is None:
+            image_bgr[:] = 0
+        else:
+            blank_outside(image_bgr, self._view)
+        panel[:] = kept
+
+    def _look(self, header: FrameHeader, answer: Answer | None) -> None:
+        source = (header.key.source_id, header.size_hw)
+        if source != self._source:
+            self._source, self._ints, self._view = source, (), None
+        fits = answer is not None and (answer.key.source_id, answer.size_hw) == source
+        if answer is not None and fits and answer.view and answer.view != self._ints:
+            self._ints = answer.view
+            self._view = FieldOfView.from_ints(header.size_hw, answer.view)
 
 
 def failure(header: FrameHeader, cause: str) -> Answer:
@@ -140,12 +177,13 @@ class OverlayStage:
             interval_ns if mean_ns is None else mean_ns + _RATE_WEIGHT * (interval_ns - mean_ns)
         )
 
-    def draw(self, image_bgr: ImageBgr, note: Annotation, answer: Answer | None, time_s: float) -> None:
-        """Draw marks and HUD into ``image_bgr`` in place."""
+    def draw(self, image_bgr: ImageBgr, note: Annotation, answer: Answer | None, time_s: float) -> Box | None:
+        """Draw marks and HUD into ``image_bgr`` in place; returns the rectangle that the HUD covers, if any."""
         if note.state.drawn and answer is not None and answer.marks.area_px:
             draw_marks(image_bgr, answer.marks, self._style)
-        if self._hud:
-            draw_hud(image_bgr, self._hud_info(note, time_s), self._view_box(answer))
+        if not self._hud:
+            return None
+        return draw_hud(image_bgr, self._hud_info(note, time_s), self._view_box(answer))
 
     def _hud_info(self, note: Annotation, time_s: float) -> HudInfo:
         return HudInfo(
@@ -160,7 +198,7 @@ class OverlayStage:
 
     @staticmethod
     def _view_box(answer: Answer | None) -> Box | None:
-        if answer is None or answer.view is None:
+        if answer is None or answer.view_rect is None:
             return None
-        view = answer.view
+        view = answer.view_rect
         return Box(view.left, view.top, view.width, view.height)

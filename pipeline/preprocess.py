@@ -66,20 +66,26 @@ class PreprocessStage:
         if not ring.is_current(header.slot, header.generation):
             raise Drop("overwritten")
         payload = tensor.tobytes() + np.packbits(view_mask).tobytes()
-        return Output(Kind.TENSOR, TensorHeader(header, transform.to_ints(), self._input_hw), payload)
+        tensor_header = TensorHeader(header, transform.to_ints(), self._input_hw, self._known_view())
+        return Output(Kind.TENSOR, tensor_header, payload)
 
     def close(self) -> None:
         """Nothing to give back."""
+
+    def _known_view(self) -> tuple[int, ...]:
+        known = self._view is not None and self._tracker is not None and self._tracker.known
+        return self._view.to_ints() if known and self._view is not None else ()
 
     def _look(self, header: FrameHeader, ring: FrameRing) -> tuple[Transform, Mask]:
         """The transform for this frame and the view's mask at the input."""
         source = (header.key.source_id, header.size_hw)
         if source != self._source:
             self._source, self._tracker = source, FieldOfViewTracker(self._interval_frames)
-        view = FieldOfView.whole(header.size_hw)
         if self._find_view and self._tracker is not None:
             view = self._tracker.update(ring.view(header.slot))
-        if view is not self._view:
+        else:
+            view = FieldOfView.whole(header.size_hw)
+        if self._view is None or (view is not self._view and view != self._view):
             self._view = view
             self._transform = Transform(header.size_hw, view.rect, self._input_hw)
             self._view_mask = view.mask_at_input(self._transform)

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .frame import Annotation, Frame, FrameKey, ImageBgr, MaskState, Presented, Stamp
+from .frame import Annotation, Box, Frame, FrameKey, ImageBgr, MaskState, Presented, Stamp
 from .host import PRESENTED, RingLease, StageHost
 from .hud import no_signal_picture, warm_up_hud
 from .link import LinkReader, LinkWriter, Received
-from .overlay import Answer, OverlayStage, answer_from_mask, failure
+from .overlay import Answer, Blanker, OverlayStage, answer_from_mask, failure
 from .ring import SlotPool
 from .sink import SinkContext, SinkSpec, open_sink, parse_sink, sink_class
 from .supervision import StageState
@@ -83,6 +83,8 @@ class Presenter:
             )
             host.watch(self._record.socket)
         self._picture_sinks = any(needs_picture(parse_sink(text)) for text in host.spec.sinks)
+        blank = self._picture_sinks and config.record.blank_outside_view
+        self._blanker = Blanker() if blank else None
         self._lease: RingLease | None = None
         self._pool = SlotPool(0)
         self._private: ImageBgr = np.empty((0, 0, 3), np.uint8)
@@ -204,14 +206,16 @@ class Presenter:
             down = ""
         else:
             answer, down = self._overlay.current(header), self._down()
-        note = self._draw(canvas.image_bgr, header, answer, down)
-        self._present(waiting, canvas, note, answer, begun_ns)
+        note, hud = self._draw(canvas.image_bgr, header, answer, down)
+        self._present(waiting, canvas, note, answer, begun_ns, hud)
         return True
 
-    def _draw(self, image_bgr: ImageBgr, header: FrameHeader, answer: Answer | None, down: str) -> Annotation:
+    def _draw(
+        self, image_bgr: ImageBgr, header: FrameHeader, answer: Answer | None, down: str
+    ) -> tuple[Annotation, Box | None]:
         note = self._overlay.annotate(header, answer, down)
         try:
-            self._overlay.draw(image_bgr, note, answer, float(header.pts * header.time_base))
+            hud = self._overlay.draw(image_bgr, note, answer, float(header.pts * header.time_base))
         except Exception as error:
             self._cells["draw_errors"].add()
             self.host.log(
@@ -220,11 +224,17 @@ class Presenter:
             ring = self.host.ring(header.ring)
             if ring is not None:
                 ring.copy(header.slot, header.generation, image_bgr)
-            return Annotation(MaskState.FAILED, cause="drawing failed")
-        return note
+            return Annotation(MaskState.FAILED, cause="drawing failed"), None
+        return note, hud
 
     def _present(
-        self, waiting: Waiting, canvas: Canvas, note: Annotation, answer: Answer | None, begun_ns: int
+        self,
+        waiting: Waiting,
+        canvas: Canvas,
+        note: Annotation,
+        answer: Answer | None,
+        begun_ns: int,
+        hud: Box | None,
     ) -> None:
         header = waiting.header
         frame = Frame(
@@ -238,6 +248,8 @@ class Presenter:
             answer.presented = True
         self._count(header, note, present_ns, delay_ns)
         self._service.record(present_ns - begun_ns)
+        if self._blanker is not None:
+            self._blanker.blank(canvas.image_bgr, header, answer, hud)
         stamps = (*header.stamps, Stamp("overlay", begun_ns, present_ns))
         self._pass_on(waiting, canvas, note, present_ns, delay_ns, stamps)
         self._last_header = header

@@ -120,5 +120,7 @@ def open_source(address: str, options: SourceOptions | None = None) -> Source:
     if kind in ("file", "folder") and not Path(address).exists():
         raise SourceMissing(f"source: {address}; no such file or folder")
     module_name, class_name = SOURCES[kind].split(":")
-    source: Source = getattr(importlib.import_module(module_name), class_name)(address, options or SourceOptions())
+    source: Source = getattr(importlib.import_module(module_name), class_name)(
+        address, options or SourceOptions()
+    )
     return source

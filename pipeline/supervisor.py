@@ -346,7 +346,8 @@ class Supervisor:
 
     def _on_need_ring(self, stage: Watched, message: dict[str, Any]) -> None:
         role, size_hw = message["role"], (message["size_hw"][0], message["size_hw"][1])
-        ring, retired = self._rings.newest(role, size_hw), []
+        retired: list[int] = []
+        ring = self._rings.newest(role, size_hw)
         if ring is None:
             try:
                 ring, retired = self._rings.open(role, size_hw)

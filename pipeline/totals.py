@@ -28,7 +28,11 @@ ENDS = {link: tuple(link.split("-")) for link in LINKS}
 
 def link_totals(board: Board, link: str) -> LinkTotals:
     """One link's account. What a restarted writer left behind is known as lost only now that all is quiet."""
-    sent, received, rest = board.value(f"{link}.sent"), board.value(f"{link}.acknowledged"), unaccounted(board, link)
+    sent, received, rest = (
+        board.value(f"{link}.sent"),
+        board.value(f"{link}.acknowledged"),
+        unaccounted(board, link),
+    )
     causes = (*WRITER_CAUSES, *READER_CAUSES)
     dropped = {cause: count for cause in causes if (count := board.value(f"{link}.dropped.{cause}"))}
     lost = board.value(f"{link}.lost_with_stage")
@@ -88,7 +92,11 @@ def sink_totals(board: Board, number: int) -> SinkTotals:
 
 def source_totals(board: Board, number: int, address: str, outcome: SourceOutcome) -> SourceTotals:
     """One source: what it said of itself, and what became of its frames."""
-    totals = SourceTotals(address=address) if outcome.info is None else SourceTotals.from_info(number, outcome.info)
+    totals = (
+        SourceTotals(address=address)
+        if outcome.info is None
+        else SourceTotals.from_info(number, outcome.info)
+    )
     cells = board.group(f"source{number}")
     totals.index = number
     totals.status = outcome.status

@@ -12,9 +12,9 @@ Head, 32 bytes::
     Q   reader epoch the message is meant for (0 in SYN)
     Q   number of the message, counted by the writer; in ACK the number acknowledged
 
-Body by kind: FRAME a frame header; TENSOR a frame header, a transform, the tensor's height and width; MASK a frame
-header, a transform, the mask's height and width, its CRC-32, a cause; PRESENTED a frame header and an annotation;
-FAIL a frame header and a cause; SYN, HELLO, ACK and EOS nothing.
+Body by kind: FRAME a frame header; TENSOR a frame header, a transform, the tensor's height and width, the field of
+view; MASK the same and a CRC-32 before the view; PRESENTED a frame header and an annotation; FAIL a frame header and
+a cause; SYN, HELLO, ACK and EOS nothing.
 
 A message that cannot be parsed raises ``WireError``; a link counts it and goes on.
 """
@@ -34,7 +34,7 @@ STAGE_NAMES = ("capture", "preprocess", "infer", "overlay", "record")
 _HEAD = struct.Struct("<4sBBHQQQ")
 _FRAME = struct.Struct("<IIQqqqqIIQIIBBB")
 _STAMP = struct.Struct("<Bqq")
-_TRANSFORM_LENGTH = struct.Struct("<B")
+_INTS_LENGTH = struct.Struct("<H")
 _SIZE = struct.Struct("<II")
 _CRC = struct.Struct("<I")
 _TEXT_LENGTH = struct.Struct("<H")
@@ -215,70 +215,74 @@ def unpack_fail(body: bytes) -> tuple[FrameHeader, str]:
 
 @dataclass(frozen=True, slots=True)
 class TensorHeader:
-    """What travels with a tensor: its frame, the transform that made it (ints), its height and width."""
+    """What travels with a tensor: its frame, the transform that made it (ints), its height and width.
 
-    frame: FrameHeader
-    transform: tuple[int, ...]
-    size_hw: SizeHW
-
-    def pack(self) -> bytes:
-        """Frame header, transform, size."""
-        return self.frame.pack() + _pack_transform(self.transform) + _SIZE.pack(*self.size_hw)
-
-
-@dataclass(frozen=True, slots=True)
-class MaskHeader:
-    """What travels with a mask: as TensorHeader, and the CRC-32 of its packed bits.
-
-    ``cause`` is empty for a mask and says why where there is none; then the payload is empty.
+    ``view`` is the field of view as ints, empty as long as it is not known.
     """
 
     frame: FrameHeader
     transform: tuple[int, ...]
     size_hw: SizeHW
-    crc32: int
-    cause: str = ""
+    view: tuple[int, ...] = ()
 
     def pack(self) -> bytes:
-        """Frame header, transform, size, sum, cause."""
+        """Frame header, transform, size, view."""
+        return b"".join(
+            (self.frame.pack(), _pack_ints(self.transform), _SIZE.pack(*self.size_hw), _pack_ints(self.view))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class MaskHeader:
+    """What travels with a mask: as TensorHeader, and the CRC-32 of its packed bits."""
+
+    frame: FrameHeader
+    transform: tuple[int, ...]
+    size_hw: SizeHW
+    crc32: int
+    view: tuple[int, ...] = ()
+
+    def pack(self) -> bytes:
+        """Frame header, transform, size, sum, view."""
         return b"".join(
             (
                 self.frame.pack(),
-                _pack_transform(self.transform),
+                _pack_ints(self.transform),
                 _SIZE.pack(*self.size_hw),
                 _CRC.pack(self.crc32),
-                _text(self.cause),
+                _pack_ints(self.view),
             )
         )
 
 
-def _pack_transform(values: tuple[int, ...]) -> bytes:
-    return _TRANSFORM_LENGTH.pack(len(values)) + struct.pack(f"<{len(values)}i", *values)
+def _pack_ints(values: tuple[int, ...]) -> bytes:
+    return _INTS_LENGTH.pack(len(values)) + struct.pack(f"<{len(values)}i", *values)
 
 
-def _take_transform(reader: _Reader) -> tuple[int, ...]:
-    (count,) = reader.take(_TRANSFORM_LENGTH)
+def _take_ints(reader: _Reader) -> tuple[int, ...]:
+    (count,) = reader.take(_INTS_LENGTH)
     return tuple(reader.take(struct.Struct(f"<{count}i")))
 
 
 def unpack_tensor(body: bytes) -> TensorHeader:
     """Body of a TENSOR."""
     reader = _Reader(body)
-    frame, transform = _take_frame(reader), _take_transform(reader)
+    frame, transform = _take_frame(reader), _take_ints(reader)
     height, width = reader.take(_SIZE)
+    view = _take_ints(reader)
     reader.end()
-    return TensorHeader(frame, transform, (height, width))
+    return TensorHeader(frame, transform, (height, width), view)
 
 
 def unpack_mask(body: bytes) -> MaskHeader:
     """Body of a MASK."""
     reader = _Reader(body)
-    frame, transform = _take_frame(reader), _take_transform(reader)
+    frame, transform = _take_frame(reader), _take_ints(reader)
     height, width = reader.take(_SIZE)
     (crc32,) = reader.take(_CRC)
-    cause = reader.text()
+    view = _take_ints(reader)
     reader.end()
-    return MaskHeader(frame, transform, (height, width), crc32, cause)
+    return MaskHeader(frame, transform, (height, width), crc32, view)
 
 
 _NONE = -(1 << 63)
