@@ -4,6 +4,7 @@ The command line and Python programs come in here. What is checked before is in 
 how an option was spelt.
 """
 
+import importlib
 import logging
 import sys
 from contextlib import ExitStack, nullcontext
@@ -24,6 +25,8 @@ from .report import Report, RunTotals, ledger_errors, report_from_totals, report
 from .report_table import print_report
 from .request import RunRequest
 from .rundir import RunDirectory
+from .source import source_kind
+from .summary import print_summary, summary_rows, write_summary
 from .supervisor import Outcome, Supervisor
 from .totals import run_totals
 
@@ -38,7 +41,7 @@ def run(request: RunRequest) -> int:
     with ExitStack() as stack:
         launcher = _launcher(request, stack)
         spec = replace(spec, endpoints=launcher.endpoints)
-        progress = stack.enter_context(nullcontext() if request.quiet else Progress(None, None))
+        progress = stack.enter_context(nullcontext() if request.quiet else Progress(*expected(request)))
         supervisor = Supervisor(spec, request.config, launcher, _tell, _Ticker(progress))
         outcome = supervisor.run()
     totals = run_totals(supervisor.board, spec, outcome, request.config.infer.segmenter)
@@ -68,6 +71,37 @@ def _launcher(request: RunRequest, stack: ExitStack) -> Launcher:
         return ThreadLauncher("inproc://endostream/")
     directory = stack.enter_context(RunDirectory())
     return ProcessLauncher(f"ipc://{directory.path}/")
+
+
+def expected(request: RunRequest) -> tuple[int | None, float | None]:
+    """Frames and seconds the run will have, None where unknown; for a person to watch, so only on a terminal."""
+    replay = request.config.replay
+    if not sys.stderr.isatty() or not replay.loop:
+        return None, None
+    frames, seconds = 0.0, 0.0
+    for address in request.sources:
+        length_s, fps = source_length(address, request)
+        if length_s is None or fps is None:
+            return None, None
+        played_s = min(max(0.0, length_s - replay.start_s), replay.duration_s or length_s)
+        seconds += played_s * replay.loop
+        frames += played_s * fps * replay.loop
+    return round(frames), seconds / replay.factor if replay.factor else None
+
+
+def source_length(address: str, request: RunRequest) -> tuple[float | None, float | None]:
+    """Seconds and frames a second of a recorded source by its header, None where it does not say."""
+    kind = source_kind(address)
+    if kind == "phantom":
+        return request.config.phantom.duration_s, float(request.config.phantom.rate)
+    if kind != "file" or not Path(address).is_file():
+        return None, None
+    probe = importlib.import_module("endostream.replay.video_probe").probe_video
+    try:
+        facts = probe(Path(address))
+    except EndostreamError:
+        return None, None
+    return facts.length_s, facts.fps
 
 
 class _Ticker:
@@ -122,8 +156,17 @@ def _publish(report: Report, request: RunRequest) -> int:
         except EndostreamError as error:
             _tell("error", str(error))
             code = code or int(error.exit_code)
+    if request.summary is not None:
+        try:
+            write_summary(request.summary, summary_rows(report.sources))
+        except EndostreamError as error:
+            _tell("error", str(error))
+            code = code or int(error.exit_code)
     if request.json:
         sys.stdout.write(report_json(report))
     elif not request.quiet:
-        print_report(report, Console())
+        console = Console()
+        print_report(report, console)
+        if len(report.sources) > 1:
+            print_summary(report.sources, console)
     return code

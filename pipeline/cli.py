@@ -33,6 +33,7 @@ from .cli_options import (
     Settings,
     Sinks,
     Size,
+    Summary,
 )
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ def replay(
     duration: Annotated[str | None, typer.Option(metavar="SECONDS", help="Stream time to play.")] = None,
     sinks: Sinks = None,
     report: Report = None,
+    summary: Summary = None,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
@@ -101,7 +103,7 @@ def replay(
     loaded = _load(config, settings, options)
     choice = Choice(finding, size, fps, min_length, max_length, limit)
     addresses = choice.sources(sources or [], catalogue)
-    return _run(ctx, addresses, sinks or [], report, loaded, as_json=as_json, quiet=quiet)
+    return _run(ctx, addresses, sinks or [], report, loaded, as_json=as_json, quiet=quiet, summary=summary)
 
 
 @app.command()
@@ -212,11 +214,14 @@ def _run(
     *,
     as_json: bool = False,
     quiet: bool = False,
+    summary: Path | None = None,
 ) -> int:
     from .request import checked_request
 
     command = ["endostream", *ctx.obj["arguments"]]
-    request = checked_request(sources, sinks, report, loaded, json=as_json, quiet=quiet, command=command)
+    request = checked_request(
+        sources, sinks, report, loaded, json=as_json, quiet=quiet, command=command, summary=summary
+    )
     code: int = importlib.import_module("endostream.pipeline.app").run(request)
     return code
 

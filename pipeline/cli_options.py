@@ -25,6 +25,9 @@ Sinks = Annotated[
     ),
 ]
 Report = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the report as JSON.")]
+Summary = Annotated[
+    Path | None, typer.Option("--summary", metavar="FILE", help="Write a row for each source as CSV.")
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="YAML that says what differs from the default."),

@@ -31,6 +31,7 @@ class RunRequest:
         json: print the report as JSON instead of a table.
         quiet: print no progress and no table.
         command: the command line, for the report.
+        summary: CSV file with a row for each source, None for none.
     """
 
     sources: list[str]
@@ -41,6 +42,7 @@ class RunRequest:
     json: bool = False
     quiet: bool = False
     command: list[str] = field(default_factory=list)
+    summary: Path | None = None
 
     @property
     def presenting(self) -> SinkSpec:
@@ -62,6 +64,7 @@ def checked_request(
     json: bool = False,
     quiet: bool = False,
     command: Sequence[str] = (),
+    summary: Path | None = None,
 ) -> RunRequest:
     """Put a request together and check what can be checked without starting anything.
 
@@ -73,7 +76,7 @@ def checked_request(
     check_segmenter_name(loaded.config.infer.segmenter)
     specs = [parse_sink(text) for text in sinks]
     request = RunRequest(
-        list(sources), specs, report, loaded.config, loaded.origins, json, quiet, list(command)
+        list(sources), specs, report, loaded.config, loaded.origins, json, quiet, list(command), summary
     )
     _check_one_presents(specs)
     for address in sources:
@@ -81,8 +84,9 @@ def checked_request(
     _check_places(request)
     for spec in specs:
         check_sink(spec)
-    if report is not None:
-        check_report(report)
+    for what, file in (("report", report), ("summary", summary)):
+        if file is not None:
+            check_output_file(what, file)
     return request
 
 
@@ -94,18 +98,20 @@ def check_source(address: str) -> None:
         raise SourceMissing(f"source: {address}; no such file or folder")
 
 
-def check_report(file: Path) -> None:
+def check_output_file(what: str, file: Path) -> None:
     """Raise SinkError unless a file can be made beside ``file``; leaves nothing behind."""
     if file.is_dir():
         raise SinkError(
-            f"report: {file}; expected a file, this is a folder. Try: --report {file}/report.json"
+            f"{what}: {file}; expected a file, this is a folder. Try: --{what} {file}/{what}.json"
         )
+    if file.exists() and not file.is_file():
+        return  # a pipe or a device such as /dev/stdout
     try:
         with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".endostream-"):
             pass
     except OSError as error:
         hint = "" if file.parent.is_dir() else f". Try: mkdir -p {file.parent}"
-        raise SinkError(f"report: {file}; cannot be written ({error.strerror}){hint}") from error
+        raise SinkError(f"{what}: {file}; cannot be written ({error.strerror}){hint}") from error
 
 
 def _check_one_presents(specs: Sequence[SinkSpec]) -> None:
@@ -132,8 +138,9 @@ def _check_places(request: RunRequest) -> None:
 def _outputs(request: RunRequest) -> Iterator[tuple[str, Path]]:
     for spec in request.recording:
         yield f"sink: {spec.label}", Path(spec.path)
-    if request.report is not None:
-        yield f"report: {request.report}", request.report
+    for what, file in (("report", request.report), ("summary", request.summary)):
+        if file is not None:
+            yield f"{what}: {file}", file
 
 
 def _same_place(one: Path, other: Path) -> bool:
