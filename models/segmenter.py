@@ -1,9 +1,10 @@
 """What a segmenter is, and the registry of those there are.
 
-A segmenter takes one RGB picture at its own input size and answers with a mask or with probabilities. It knows
-nothing of frames, links or video. The registry maps a name to ``"module:Class"`` and imports on use only, so that
-listing segmenters costs no TensorFlow, OpenVINO or Numba; one that cannot load stays listed with the reason. A
-``"module:Class"`` may also be given in place of a name: a segmenter of one's own needs no line here.
+A segmenter takes one RGB picture at its own input size and answers with a mask or with probabilities. It
+knows nothing of frames, links or video. The registry maps a name to ``"module:Class"`` and imports on use
+only, so that listing segmenters costs no TensorFlow, OpenVINO or Numba; one that cannot load stays listed
+with the reason. A ``"module:Class"`` may also be given in place of a name: a segmenter of one's own needs no
+line here.
 """
 
 import importlib
@@ -108,15 +109,19 @@ def load_segmenter(name: str, options: dict[str, Any] | None = None) -> Segmente
 
     Raises:
         ConfigError: no such name, or the constructor does not take these options.
-        ModelError: its package is not installed, its model file is missing or damaged, or it eats another input
-            than ``segmenter_input_hw`` says.
+        ModelError: its package is not installed, its model file is missing or damaged, it is no segmenter,
+            or it eats another input than ``segmenter_input_hw`` says.
     """
     make, given = _segmenter_class(name), options or {}
     try:
         inspect.signature(make).bind(**given)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ConfigError(f"infer.options: {given}; segmenter {name} says: {error}") from error
-    segmenter: Segmenter = make(**given)
+    segmenter = make(**given)
+    if not isinstance(segmenter, Segmenter):
+        raise ModelError(
+            f"segmenter {name}: {type(segmenter).__name__}; expected info, warm_up, segment, close"
+        )
     eats, fed = tuple(segmenter.info.input_hw), segmenter_input_hw(name, given)
     if eats != fed:
         segmenter.close()
