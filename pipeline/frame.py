@@ -27,7 +27,7 @@ class FrameKey(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """When a stage had the frame: monotonic nanoseconds."""
+    """When a stage began with the frame and was done with it: monotonic nanoseconds."""
 
     stage: str
     received_ns: int

@@ -81,6 +81,7 @@ class StageHost:
     """The surroundings of one stage; used from its main thread, but for what says otherwise.
 
     ``stopping``: end at once, outputs finished. ``finishing``: take nothing new in, let what is under way end.
+    ``on_ring`` is called with role and size of every ring that is attached.
     """
 
     stage: str
@@ -94,6 +95,7 @@ class StageHost:
     finishing: bool = False
     go: bool = False
     inbox: list[dict[str, Any]] = field(default_factory=list)
+    on_ring: Callable[[str, SizeHW], None] = lambda role, size_hw: None
 
     def __post_init__(self) -> None:
         self._rings: dict[int, FrameRing] = {}
@@ -172,6 +174,7 @@ class StageHost:
             retired = self._rings.pop(ring_id, None)
             if retired is not None:
                 retired.close()
+        self.on_ring(message["role"], shape.size_hw)
         with self._answered:
             self._answers[message["role"]] = RingLease(ring, message["lookahead"], message["window"])
             self._answered.notify_all()

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .frame import Annotation, Box, Frame, FrameKey, ImageBgr, MaskState, Presented, Stamp
-from .host import PRESENTED, RingLease, StageHost
+from .frame import Annotation, Box, Frame, FrameKey, ImageBgr, MaskState, Presented, SizeHW, Stamp
+from .host import CAPTURED, PRESENTED, RingLease, StageHost
 from .hud import no_signal_picture, warm_up_hud
 from .link import LinkReader, LinkWriter, Received
 from .overlay import Answer, Blanker, OverlayStage, answer_from_mask, failure
@@ -88,6 +88,8 @@ class Presenter:
         self._lease: RingLease | None = None
         self._pool = SlotPool(0)
         self._private: ImageBgr = np.empty((0, 0, 3), np.uint8)
+        self._coming_size: SizeHW | None = None
+        host.on_ring = self._expect
         self._frames: deque[Waiting] = deque()
         self._masks: deque[Received] = deque()
         self._answers: dict[FrameKey, Answer] = {}
@@ -146,6 +148,10 @@ class Presenter:
             return True
         if self._masks:
             self._take_mask()
+            return True
+        if self._coming_size is not None:
+            self._fit_canvas(self._coming_size)
+            self._coming_size = None
             return True
         self._mind_the_end()
         self._mind_the_silence()
@@ -283,26 +289,36 @@ class Presenter:
 
     # The record process
 
+    def _expect(self, role: str, size_hw: SizeHW) -> None:
+        """Pictures of this size will come: what they need is made ready before the first is there."""
+        if role == CAPTURED:
+            self._coming_size = size_hw
+
+    def _fit_canvas(self, size_hw: SizeHW) -> bool:
+        """Make ready what pictures of ``size_hw`` are drawn on; False if every-frame mode has to wait for it."""
+        if not self._picture_sinks:
+            if self._private.shape[:2] != size_hw:
+                self._private = np.zeros((*size_hw, 3), np.uint8)
+                self._private[:] = 1  # zeros alone are pages that are not there yet
+                warm_up_hud(size_hw)
+            return True
+        if self._lease is not None and self._lease.ring.shape.size_hw == size_hw:
+            return True
+        if self._every_frame and self._lease is not None and len(self._pool) < self._lease.ring.shape.slots:
+            return False
+        self._lease = self.host.lease(PRESENTED, size_hw)
+        if self._lease is None:
+            return False
+        self._pool = SlotPool(self._lease.ring.shape.slots)
+        warm_up_hud(size_hw)
+        return True
+
     def _canvas(self, header: FrameHeader) -> Canvas | None:
         """Where to draw this frame; None if every-frame mode has to wait for a slot."""
-        height, width = header.size_hw
-        if not self._picture_sinks:
-            if self._private.shape[:2] != header.size_hw:
-                self._private = np.zeros((height, width, 3), np.uint8)
-                warm_up_hud(header.size_hw)
+        if not self._fit_canvas(header.size_hw):
+            return None
+        if self._lease is None or not self._picture_sinks:
             return Canvas(self._private)
-        if self._lease is None or self._lease.ring.shape.size_hw != header.size_hw:
-            if (
-                self._every_frame
-                and self._lease is not None
-                and len(self._pool) < self._lease.ring.shape.slots
-            ):
-                return None
-            self._lease = self.host.lease(PRESENTED, header.size_hw)
-            if self._lease is None:
-                return None
-            self._pool = SlotPool(self._lease.ring.shape.slots)
-            warm_up_hud(header.size_hw)
         if not len(self._pool):
             return None
         slot = self._pool.take()

@@ -167,9 +167,8 @@ class StageLoop:
 
     def _process(self, message: Received, header: Any) -> None:
         frame = frame_of(header)
-        self._wait.record(
-            message.received_ns - (frame.stamps[-1].done_ns if frame.stamps else frame.capture_ns)
-        )
+        begun_ns = self.host.clock.now_ns()
+        self._wait.record(begun_ns - (frame.stamps[-1].done_ns if frame.stamps else frame.capture_ns))
         try:
             output = self.stage.process(message, header)
         except Drop as drop:
@@ -182,9 +181,9 @@ class StageLoop:
             return
         self._errors_in_a_row = 0
         done_ns = self.host.clock.now_ns()
-        self._service.record(done_ns - message.received_ns)
+        self._service.record(done_ns - begun_ns)
         self._processed.add()
-        stamp = Stamp(self.stage.name, message.received_ns, done_ns)
+        stamp = Stamp(self.stage.name, begun_ns, done_ns)
         self._emit(replace(output, header=stamped(output.header, stamp)))
         self.reader.done(message)
 
