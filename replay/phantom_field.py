@@ -19,8 +19,10 @@ from .phantom_wall import kernel
 Spans = npt.NDArray[np.int32]
 """(H, 2): first and past-last column of each row; a row without any has both alike."""
 
-HALF_VIEW_RAD = math.radians(57)
-"""Angle from the optical axis to the middle of the field's upper edge; the lens is equidistant (140° by diagonal)."""
+WIDEST_RAD = math.radians(57)
+"""Angle from the optical axis to the middle of the field's upper edge at most; some 140° from side to side."""
+CORNER_RAD = math.radians(86)
+"""Angle to the corners of the field's box at most."""
 ASPECT = 1.23
 """Width over height of an octagonal or round field."""
 
@@ -80,13 +82,19 @@ def scaled_spans(spans: Spans, from_width: int, size_hw: SizeHW, margin_px: int)
     return scaled
 
 
+def half_view_rad(size_hw: SizeHW) -> float:
+    """Angle from the optical axis to the middle of the upper edge, for a box of this size; the lens is equidistant."""
+    height, width = size_hw
+    return min(WIDEST_RAD, CORNER_RAD / math.hypot(1.0, width / height))
+
+
 def lens(size_hw: SizeHW, cell_px: int) -> Table:
     """(H + cell, W + cell, 3) float32 unit directions right, down, ahead: equidistant projection."""
     height, width = size_hw
     y, x = np.mgrid[0 : height + cell_px + 1, 0 : width + cell_px + 1]
     right, down = (x + 0.5 - width / 2) / (height / 2), (y + 0.5 - height / 2) / (height / 2)
     radius = np.maximum(np.hypot(right, down), 1e-9)
-    angle = np.minimum(radius * HALF_VIEW_RAD, 1.5)
+    angle = np.minimum(radius * half_view_rad(size_hw), 1.52)
     aside = np.sin(angle) / radius
     return np.stack([aside * right, aside * down, np.cos(angle)], axis=2).astype(np.float32)
 
@@ -104,7 +112,7 @@ def lobe_boxes(lobes: Table, origin: Vector, rotation: Vector, size_hw: SizeHW) 
         angle, half = math.acos(seen[2] / distance), math.asin(reach / distance)
         if angle - half > 1.6:
             continue
-        px_per_rad = height / 2 / HALF_VIEW_RAD
+        px_per_rad = height / 2 / half_view_rad(size_hw)
         aside = math.hypot(seen[0], seen[1]) + 1e-9
         x = width / 2 + px_per_rad * angle * seen[0] / aside
         y = height / 2 + px_per_rad * angle * seen[1] / aside

@@ -96,7 +96,7 @@ def _berth(way: Vector) -> Vector:
 
 def _drawn_to(way: Vector, yaw: float, pitch: float) -> tuple[float, float]:
     """Gaze between where it was and a polyp at ``way`` from the scope; the polyp stays somewhat off the middle."""
-    pull = 0.75 * _smooth(way[2], 0.0, 0.6) * (1 - _smooth(way[2], 1.2, 1.9))
+    pull = 0.75 * _smooth(way[2], 0.0, 0.6) * (1 - _smooth(way[2], 1.0, 1.6))
     ahead = max(float(way[2]), 0.15)
     to_yaw, to_pitch = math.atan2(way[0], ahead), math.atan2(way[1], ahead)
     return yaw + pull * (to_yaw - yaw), pitch + pull * (to_pitch - pitch)

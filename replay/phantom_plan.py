@@ -15,7 +15,7 @@ from .phantom_scene import Colon, Table, Vector
 LOBE_COLUMNS = 19
 """Columns of a lobe: centre 3, world-to-unit-sphere 3 × 3, mean radius, lump height, lump phase 3, redness,
 largest radius."""
-SEEN_AHEAD = 2.8
+SEEN_AHEAD = 2.3
 """How far ahead of the scope a polyp begins to be there; beyond it would be a few dark pixels."""
 LEFT_BEHIND = 0.45
 """How far behind the scope a polyp has certainly left the picture."""
@@ -90,7 +90,7 @@ class PolypPlan:
         rng = np.random.default_rng((self._seed, 7, number))
         free_from = self._visits[-1].end_s if self._visits else 0.0
         begin = free_from + rng.uniform(0.8, 2.2)
-        ridge = self._colon.ridge_near(float(self._path.z(np.asarray(begin))) + SEEN_AHEAD * 0.75)
+        ridge = self._colon.ridge_near(float(self._path.z(np.asarray(begin))) + SEEN_AHEAD * 0.9)
         polyps = self._polyps(rng, ridge)
         times = begin + np.arange(0, HORIZON_S, 0.04)
         depth = self._path.z(times)
@@ -106,7 +106,7 @@ class PolypPlan:
             on_fold = rng.uniform() < 0.6
             z = ridge - (rng.uniform(0.03, 0.1) if on_fold else rng.uniform(0.25, 0.45))
             base, normal = self._colon.wall(z, angle + k * rng.uniform(1.0, 2.4))
-            radius = float(np.exp(rng.uniform(np.log(0.13), np.log(0.4)))) * (1.0 if k == 0 else 0.6)
+            radius = float(np.exp(rng.uniform(np.log(0.17), np.log(0.43)))) * (1.0 if k == 0 else 0.65)
             found.append(Polyp(base, normal, radius, bool(rng.uniform() < 0.4), int(rng.integers(2**31))))
         return tuple(found)
 

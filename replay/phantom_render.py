@@ -18,11 +18,11 @@ from endostream.models.segmenter import Mask
 from endostream.pipeline.frame import ImageBgr
 
 from .phantom_field import (
-    HALF_VIEW_RAD,
     clear_outside,
     clip_mask,
     field_box,
     field_spans,
+    half_view_rad,
     lens,
     lobe_boxes,
     scaled_spans,
@@ -75,6 +75,7 @@ class Phantom:
         self._make_scene()
         self._surface = surface(self.settings.seed)
         self._make_buffers()
+        self._draw(0)  # pays compilation and page faults now, not with the first picture
 
     def _make_scene(self) -> None:
         seed = self.settings.seed
@@ -89,6 +90,7 @@ class Phantom:
         self._size_hw = _drawn_size(box.height, box.width)
         height, width = self._size_hw
         self._drawn_spans = scaled_spans(self._spans, box.width, self._size_hw, MARGIN_PX)
+        self._px_per_rad = height / 2 / half_view_rad(self._size_hw)
         self._ways = lens(self._size_hw, CELL_PX)
         shape = (-(-height // CELL_PX) + 1, -(-width // CELL_PX) + 1)
         self._nodes = np.zeros((*shape, NODE_COLUMNS), np.float32)
@@ -149,8 +151,7 @@ class Phantom:
         noise_at = (index * 104_729 + self.settings.seed * 7_919) % 2**18
         paint = (self._surface.mips, self._surface.colours, self._surface.noise, noise_at, exposure)
         paint_wall(self._image, self._depth, self._nodes, self._drawn_spans, *wall, *paint)
-        if len(lobes):
-            self._draw_polyps(scope, lobes, origin, pose.rotation, paint)
+        self._draw_polyps(scope, lobes, origin, pose.rotation, paint)
         turn = smear(self._pose(time_s - SHUTTER_S / 2), pose, self._pose(time_s + SHUTTER_S / 2))
         self._blur(turn, covered=len(lobes) > 0)
         return len(lobes) > 0
@@ -170,7 +171,7 @@ class Phantom:
         self, scope: Scope, lobes: Table, origin: Vector, rotation: Vector, paint: Paint
     ) -> None:
         boxes = lobe_boxes(lobes, origin, rotation, self._size_hw)
-        angle = F(HALF_VIEW_RAD / (self._size_hw[0] / 2))
+        angle = F(1 / self._px_per_rad)
         self._cover[:] = 0
         paint_polyps(
             self._image,
@@ -187,13 +188,16 @@ class Phantom:
 
     def _blur(self, turn: Vector, *, covered: bool) -> None:
         """Softness of the lens, and the smear of a moving one, on picture and coverage alike."""
-        kernel = _smear(turn * (self._size_hw[0] / 2 / HALF_VIEW_RAD))
+        kernel = _smear(turn * self._px_per_rad)
         for plane in (self._image, self._cover) if covered else (self._image,):
             cv2.GaussianBlur(plane, (3, 3), 0.6, dst=plane)
             if kernel is not None:
                 cv2.filter2D(plane, -1, kernel, dst=plane, borderType=cv2.BORDER_REPLICATE)
 
     def _show(self, out: ImageBgr) -> None:
+        expected = (*self.settings.size_hw, 3)
+        if out.shape != expected or out.dtype != np.uint8:
+            raise ValueError(f"picture: {out.shape} {out.dtype}; expected {expected} uint8")
         box = self._box
         field = out[box.top : box.top + box.height, box.left : box.left + box.width]
         cv2.resize(self._image, (box.width, box.height), dst=field, interpolation=cv2.INTER_LINEAR)

@@ -241,3 +241,8 @@ def test_truth_is_the_mask_of_the_picture_with_that_seq() -> None:
 def test_a_frame_that_is_not_there_is_an_index_error(small: Phantom) -> None:
     with pytest.raises(IndexError, match="frame: 300; expected 0 to 299"):
         small.render(300)
+
+
+def test_an_array_of_another_shape_is_refused(small: Phantom) -> None:
+    with pytest.raises(ValueError, match=r"expected \(120, 160, 3\) uint8"):
+        small.render(0, np.empty((160, 120, 3), np.uint8))
