@@ -237,6 +237,9 @@ class SupervisorSettings(Section):
     stop_timeout_s: float = setting(
         5.0, "A stage that has not ended so long after the request is killed.", "s", gt=0, le=600
     )
+    realtime: bool = setting(
+        True, "Capture and overlay run in the system's real-time class in live mode, where that is permitted."
+    )
     max_resends: int = setting(
         2, "In every-frame mode, times a frame is sent again after a restart.", "times", ge=0, le=100
     )

@@ -7,6 +7,9 @@ every-frame mode a picture is released only when both paths have credit, and its
 done with it. Frames in flight are sent again after preprocess or infer was restarted, ``max_resends`` times at most.
 """
 
+import contextlib
+import gc
+import os
 import queue
 import sys
 import threading
@@ -28,6 +31,12 @@ from .wire import FrameHeader, Kind, pack_fail
 _FINE_WAIT_MS = 2.0
 """The last part of a wait is slept without polling: a poll wakes to the millisecond only."""
 _NOTHING_NEW_MS = 20.0
+
+
+def leave_realtime_class() -> None:
+    """Put the calling thread into the ordinary scheduling class: decoding may take long, and can wait."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +114,7 @@ class Decoder(threading.Thread):
 
     def run(self) -> None:
         """Play all sources, then say so."""
+        leave_realtime_class()
         try:
             self._play_all()
         except BaseException as error:
@@ -294,6 +304,7 @@ class Capture:
         host = self.host
         sys.setswitchinterval(0.0005)  # the decoder must not hold the interpreter 5 ms when a release is due
         host.say("ready")
+        gc.freeze()  # what is there by now stays; a collection in mid-run then has little to look at
         self._decoder.start()
         while not (host.stopping or host.go):
             self._service()

@@ -6,6 +6,7 @@ that the record process reads, and drawn on there. One sink presents here; all o
 In every-frame mode a frame waits for its answer, and its credit goes back when the record process is done with it.
 """
 
+import gc
 from collections import deque
 from dataclasses import dataclass
 
@@ -119,6 +120,7 @@ class Presenter:
 
     def run(self) -> None:
         """Present until told to stop."""
+        gc.freeze()  # what is there by now stays; a collection in mid-run then has little to look at
         self.host.say("ready")
         try:
             while not self.host.stopping:
