@@ -21,6 +21,14 @@ class Pose:
     rotation: Vector
 
 
+@dataclass(frozen=True, slots=True)
+class Landmark:
+    """Something on the wall worth looking at: where, and the wall's unit normal into the lumen."""
+
+    place: Vector
+    normal: Vector
+
+
 class ScopePath:
     """The way of one scope through one colon."""
 
@@ -40,8 +48,8 @@ class ScopePath:
         steps = 0.55 * np.sin(0.9 * time_s + self._phase[0]) + 0.12 * np.sin(2.3 * time_s + self._phase[1])
         return np.asarray(self._start + self.SPEED * time_s + steps)
 
-    def pose(self, time_s: float, polyp: Vector | None = None) -> Pose:
-        """Where the scope is; ``polyp``, a point, draws the gaze while it is near ahead."""
+    def pose(self, time_s: float, polyp: Landmark | None = None) -> Pose:
+        """Where the scope is; ``polyp`` draws the gaze while it is near ahead."""
         z = float(self.z(np.asarray(time_s)))
         x, y = self._colon.way(z)
         origin = np.array(
@@ -52,8 +60,8 @@ class ScopePath:
         yaw = math.atan2(far_x - origin[0], 1.3) + 0.45 * self._sway(time_s, 6, 0.5, 1.3)
         pitch = math.atan2(far_y - origin[1], 1.3) + 0.45 * self._sway(time_s, 8, 0.6, 1.1)
         if polyp is not None:
-            origin[:2] -= _berth(polyp - origin)
-            yaw, pitch = _drawn_to(polyp - origin, yaw, pitch)
+            origin[:2] += _berth(float(polyp.place[2] - z), polyp.normal)
+            yaw, pitch = _drawn_to(polyp.place - origin, yaw, pitch)
         roll = 0.6 * self._sway(time_s, 10, 0.23, 0.41)
         return Pose(origin, _rotation(yaw + jerk_x, pitch + jerk_y, roll))
 
@@ -87,11 +95,10 @@ def _smooth(x: float, low: float, high: float) -> float:
     return part * part * (3 - 2 * part)
 
 
-def _berth(way: Vector) -> Vector:
-    """How far aside the scope passes a polyp at ``way`` from it, so as not to touch it."""
-    aside = way[:2] / max(math.hypot(way[0], way[1]), 0.2)
-    near = math.exp(-((way[2] / 0.8) ** 2)) * _smooth(way[2], -0.4, 0.1)
-    return np.asarray(aside * 0.2 * near)
+def _berth(ahead: float, normal: Vector) -> Vector:
+    """How far aside, away from its wall, the scope passes a polyp that is ``ahead`` of it, so as not to touch it."""
+    near = math.exp(-((ahead / 0.7) ** 2)) * _smooth(ahead, -0.4, 0.1)
+    return np.asarray(0.27 * near * normal[:2])
 
 
 def _drawn_to(way: Vector, yaw: float, pitch: float) -> tuple[float, float]:

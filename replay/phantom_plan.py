@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .phantom_path import ScopePath
+from .phantom_path import Landmark, ScopePath
 from .phantom_scene import Colon, Table, Vector
 
 LOBE_COLUMNS = 19
@@ -45,9 +45,10 @@ class Visit:
     polyps: tuple[Polyp, ...]
 
     @property
-    def sight(self) -> Vector:
-        """What the scope looks at: the first polyp's middle."""
-        return self.polyps[0].base + self.polyps[0].normal * self.polyps[0].radius
+    def sight(self) -> Landmark:
+        """What the scope looks at: the first polyp."""
+        first = self.polyps[0]
+        return Landmark(first.base + first.normal * first.radius, first.normal)
 
 
 class PolypPlan:
@@ -106,8 +107,11 @@ class PolypPlan:
             on_fold = rng.uniform() < 0.6
             z = ridge - (rng.uniform(0.03, 0.1) if on_fold else rng.uniform(0.25, 0.45))
             base, normal = self._colon.wall(z, angle + k * rng.uniform(1.0, 2.4))
-            radius = float(np.exp(rng.uniform(np.log(0.17), np.log(0.43)))) * (1.0 if k == 0 else 0.65)
-            found.append(Polyp(base, normal, radius, bool(rng.uniform() < 0.4), int(rng.integers(2**31))))
+            stalked = bool(rng.uniform() < 0.4)
+            # What stands far into the lumen is smaller, so that the scope can pass.
+            largest = 0.26 if stalked else 0.35 if on_fold else 0.45
+            radius = float(np.exp(rng.uniform(np.log(0.15), np.log(largest)))) * (1.0 if k == 0 else 0.65)
+            found.append(Polyp(base, normal, radius, stalked, int(rng.integers(2**31))))
         return tuple(found)
 
 
