@@ -251,7 +251,9 @@ class Supervisor:
         if busy_ns:
             late = now_ns - busy_ns > stage.hang_timeout_s * 1e9
             return f"hung for {stage.hang_timeout_s:g} s: killed" if late else ""
-        silent_s = (now_ns - self.board.value(f"{stage.name}.heartbeat_ns")) / 1e9
+        # The last beat may lie before a long opening: being ready was a sign of life too.
+        alive_ns = max(self.board.value(f"{stage.name}.heartbeat_ns"), stage.ready_ns)
+        silent_s = (now_ns - alive_ns) / 1e9
         limit_s = self.config.supervisor.heartbeat_timeout_s
         return f"no sign of life for {limit_s:g} s: killed" if silent_s > limit_s else ""
 
