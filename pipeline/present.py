@@ -8,23 +8,22 @@ In every-frame mode a frame waits for its answer, and its credit goes back when 
 
 import gc
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
-import numpy as np
 
-from .frame import Annotation, Box, Frame, FrameKey, ImageBgr, MaskState, Presented, SizeHW, Stamp
-from .host import CAPTURED, PRESENTED, RingLease, StageHost
-from .hud import no_signal_picture, warm_up_hud
-from .link import LinkReader, LinkWriter, Received
+from .easel import Canvas, Easel
+from .frame import Annotation, Box, Frame, FrameKey, ImageBgr, MaskState, Presented, Stamp
+from .handover import Handover, needs_picture
+from .host import StageHost
+from .hud import no_signal_picture
+from .link import LinkReader, Received
 from .overlay import Answer, Blanker, OverlayStage, answer_from_mask, failure
-from .ring import SlotPool
-from .sink import SinkContext, SinkSpec, open_sink, parse_sink, sink_class
+from .sink import SinkContext, open_sink, parse_sink
 from .supervision import StageState
+from .tally import PresentTally
 from .wire import FrameHeader, Kind, PresentedHeader, WireError, unpack_fail, unpack_frame, unpack_mask
 
-NO_RING = (1 << 32) - 1
-"""Ring number of a presented frame whose picture no sink needs."""
 _SILENCE_NS = 500_000_000
 _SILENCE_PERIODS = 4
 _CARD_INTERVAL_NS = 200_000_000
@@ -38,20 +37,6 @@ class Waiting:
 
     message: Received
     header: FrameHeader
-
-
-@dataclass(slots=True)
-class Canvas:
-    """Where a frame is drawn: an array, and the slot of the presented ring it is, if it is one."""
-
-    image_bgr: ImageBgr
-    lease: RingLease | None = None
-    slot: int = 0
-
-
-def needs_picture(spec: SinkSpec) -> bool:
-    """Whether a sink takes pixels; one that does not sets ``needs_picture = False`` on its class."""
-    return bool(getattr(sink_class(spec), "needs_picture", True))
 
 
 class Presenter:
@@ -72,50 +57,26 @@ class Presenter:
         )
         host.watch(self._frames_link.socket)
         host.watch(self._masks_link.socket)
-        self._record: LinkWriter | None = None
-        if host.spec.sinks:
-            self._record = LinkWriter(
-                host.context,
-                host.endpoint("overlay-record"),
-                "overlay-record",
-                config.links.window_frames,
-                board,
-                host.clock,
-            )
-            host.watch(self._record.socket)
-        self._picture_sinks = any(needs_picture(parse_sink(text)) for text in host.spec.sinks)
-        blank = self._picture_sinks and config.record.blank_outside_view
-        self._blanker = Blanker() if blank else None
-        self._lease: RingLease | None = None
-        self._pool = SlotPool(0)
-        self._private: ImageBgr = np.empty((0, 0, 3), np.uint8)
-        self._coming_size: SizeHW | None = None
-        host.on_ring = self._expect
+        shared = any(needs_picture(parse_sink(text)) for text in host.spec.sinks)
+        self._blanker = Blanker() if shared and config.record.blank_outside_view else None
+        self._easel = Easel(host, shared)
+        self._handover = Handover(host, self._settle)
+        self._tally = PresentTally(board)
         self._frames: deque[Waiting] = deque()
         self._masks: deque[Received] = deque()
         self._answers: dict[FrameKey, Answer] = {}
-        self._unrecorded: deque[tuple[bytes, Received, Canvas]] = deque()
         self._ended_ns = 0
         self._annotations_ended = False
         self._end_told = False
-        self._record_end_told = False
         self._last_frame_ns = 0
         self._last_card_ns = 0
         self._last_answer_ns = host.clock.now_ns()
         self._last_header: FrameHeader | None = None
         self._cells = {name: board.cell(f"overlay.{name}") for name in board.group("overlay")}
-        self._resent = board.cell("overlay-record.resent")
         self._up = {stage: board.cell(f"{stage}.state") for stage in ("preprocess", "infer")}
         self._restarts = {stage: board.cell(f"{stage}.restarts") for stage in ("preprocess", "infer")}
-        self._video_delay = board.histogram("video_delay")
-        self._annotation_delay = board.histogram("annotation_delay")
-        self._interval = board.histogram("present_interval")
         self._service = board.histogram("overlay.service")
         self._wait = board.histogram("overlay.wait")
-        self._source_delays = [
-            (board.histogram(f"source{i}.video_delay"), board.histogram(f"source{i}.annotation_delay"))
-            for i in range(len(host.spec.sources))
-        ]
         self._sink = open_sink(parse_sink(host.spec.presenting), SinkContext())
 
     def run(self) -> None:
@@ -132,15 +93,14 @@ class Presenter:
             self._sink.close()
             self._frames_link.close()
             self._masks_link.close()
-            if self._record is not None:
-                self._record.close()
+            self._handover.close()
 
     def _patience_ms(self) -> float:
         return 20.0 if self._ended_ns or self._every_frame else 100.0
 
     def step(self) -> bool:
         """Do the most urgent thing that can be done; False if there is nothing but to wait."""
-        self._serve_record()
+        self._handover.service()
         for message in self._frames_link.receive():
             self._take_frame(message)
         self._masks.extend(self._masks_link.receive())
@@ -151,9 +111,7 @@ class Presenter:
         if self._masks:
             self._take_mask()
             return True
-        if self._coming_size is not None:
-            self._fit_canvas(self._coming_size)
-            self._coming_size = None
+        if self._easel.prepare():
             return True
         self._mind_the_end()
         self._mind_the_silence()
@@ -169,20 +127,20 @@ class Presenter:
             if message.kind is not Kind.FRAME:
                 raise WireError(f"kind: {message.kind.name}; expected FRAME")
             header = unpack_frame(message.body)
-            if header.key.source_id >= len(self._source_delays):
-                raise WireError(f"source: {header.key.source_id}; expected below {len(self._source_delays)}")
+            if header.key.source_id >= len(self.host.spec.sources):
+                raise WireError(
+                    f"source: {header.key.source_id}; expected below {len(self.host.spec.sources)}"
+                )
         except WireError as error:
             self.host.log(f"overlay: {error}")
             self._frames_link.drop(message, "invalid")
             return
-        key, cells = header.key, self._cells
-        last = (cells["last_loop"].value, cells["last_source_id"].value, cells["next_seq"].value)
-        waiting = any(frame.header.key == key for frame in self._frames)
-        if waiting or (key.loop, key.source_id, key.seq) < last:
+        waiting = any(frame.header.key == header.key for frame in self._frames)
+        if waiting or self._tally.presented_before(header.key):
             self._frames_link.drop(message, "duplicate")
             return
         self._ended_ns = 0
-        self._annotations_ended = self._end_told = self._record_end_told = False
+        self._annotations_ended = self._end_told = False
         self._frames.append(Waiting(message, header))
 
     def _drop_backlog(self) -> None:
@@ -197,7 +155,7 @@ class Presenter:
             answer = self._answers.get(header.key) or self._give_up(header)
             if answer is None:
                 return False
-        canvas = self._canvas(header)
+        canvas = self._easel.take(header.size_hw)
         if canvas is None:
             return False
         begun_ns = self.host.clock.now_ns()
@@ -205,7 +163,7 @@ class Presenter:
         self._frames.popleft()
         ring = self.host.ring(header.ring)
         if ring is None or not ring.copy(header.slot, header.generation, canvas.image_bgr):
-            self._return_canvas(canvas)
+            self._easel.discard(canvas)
             self._answers.pop(header.key, None)
             self._frames_link.drop(waiting.message, "overwritten")
             return True
@@ -225,7 +183,7 @@ class Presenter:
         try:
             hud = self._overlay.draw(image_bgr, note, answer, float(header.pts * header.time_base))
         except Exception as error:
-            self._cells["draw_errors"].add()
+            self._tally.draw_errors.add()
             self.host.log(
                 f"overlay: drawing failed: {type(error).__name__}: {error}; the raw picture is shown"
             )
@@ -254,145 +212,22 @@ class Presenter:
         delay_ns = present_ns - answer.capture_ns if first and answer is not None else None
         if answer is not None and first:
             answer.presented = True
-        self._count(header, note, present_ns, delay_ns)
+        self._tally.count(header, note, present_ns, delay_ns)
+        self._last_frame_ns = present_ns
         self._service.record(present_ns - begun_ns)
         if self._blanker is not None:
             self._blanker.blank(canvas.image_bgr, header, answer, hud)
         stamps = (*header.stamps, Stamp("overlay", begun_ns, present_ns))
-        self._pass_on(waiting, canvas, note, present_ns, delay_ns, stamps)
+        sent = PresentedHeader(replace(header, stamps=stamps), note, present_ns, delay_ns, False)
+        self._handover.pass_on(waiting.message, canvas, sent)
         self._last_header = header
         if getattr(self._sink, "wants_stop", False):
             self.host.say("quit")
 
-    def _count(self, header: FrameHeader, note: Annotation, present_ns: int, delay_ns: int | None) -> None:
-        cells, key = self._cells, header.key
-        video_delay_ns = present_ns - header.capture_ns
-        self._video_delay.record(video_delay_ns)
-        self._source_delays[key.source_id][0].record(video_delay_ns)
-        if delay_ns is not None:
-            cells["masks_presented"].add()
-            self._annotation_delay.record(delay_ns)
-            self._source_delays[key.source_id][1].record(delay_ns)
-        cells["presented"].add()
-        cells[f"state.{note.state.label}"].add()
-        self.host.board.cell(f"source{key.source_id}.presented").add()
-        self.host.board.cell(f"source{key.source_id}.state.{note.state.label}").add()
-        if note.boxes:
-            self.host.board.cell(f"source{key.source_id}.positive").add()
-        if cells["last_present_ns"].value:
-            interval_ns = present_ns - cells["last_present_ns"].value
-            self._interval.record(interval_ns)
-            cells["longest_freeze_ns"].value = max(cells["longest_freeze_ns"].value, interval_ns)
-        else:
-            cells["first_present_ns"].value = present_ns
-        cells["last_present_ns"].value = self._last_frame_ns = present_ns
-        cells["last_loop"].value, cells["last_source_id"].value = key.loop, key.source_id
-        cells["next_seq"].value = key.seq + 1
-
-    # The record process
-
-    def _expect(self, role: str, size_hw: SizeHW) -> None:
-        """Pictures of this size will come: what they need is made ready before the first is there."""
-        if role == CAPTURED:
-            self._coming_size = size_hw
-
-    def _fit_canvas(self, size_hw: SizeHW) -> bool:
-        """Make ready what pictures of ``size_hw`` are drawn on; False if every-frame mode has to wait for it."""
-        if not self._picture_sinks:
-            if self._private.shape[:2] != size_hw:
-                self._private = np.zeros((*size_hw, 3), np.uint8)
-                self._private[:] = 1  # zeros alone are pages that are not there yet
-                warm_up_hud(size_hw)
-            return True
-        if self._lease is not None and self._lease.ring.shape.size_hw == size_hw:
-            return True
-        if self._every_frame and self._lease is not None and len(self._pool) < self._lease.ring.shape.slots:
-            return False
-        self._lease = self.host.lease(PRESENTED, size_hw)
-        if self._lease is None:
-            return False
-        self._pool = SlotPool(self._lease.ring.shape.slots)
-        warm_up_hud(size_hw)
-        return True
-
-    def _canvas(self, header: FrameHeader) -> Canvas | None:
-        """Where to draw this frame; None if every-frame mode has to wait for a slot."""
-        if not self._fit_canvas(header.size_hw):
-            return None
-        if self._lease is None or not self._picture_sinks:
-            return Canvas(self._private)
-        if not len(self._pool):
-            return None
-        slot = self._pool.take()
-        return Canvas(self._lease.ring.begin(slot), self._lease, slot)
-
-    def _return_canvas(self, canvas: Canvas) -> None:
-        if canvas.lease is not None:
-            canvas.lease.ring.commit(canvas.slot)
-            self._pool.give(canvas.slot)
-
-    def _pass_on(
-        self,
-        waiting: Waiting,
-        canvas: Canvas,
-        note: Annotation,
-        present_ns: int,
-        delay_ns: int | None,
-        stamps: tuple[Stamp, ...],
-    ) -> None:
-        """Hand the frame to the record process, or give its credit back."""
-        if self._record is None:
-            self._frames_link.done(waiting.message)
-            return
-        header, ring, slot, generation = waiting.header, NO_RING, 0, 0
-        if canvas.lease is not None:
-            ring, slot = canvas.lease.ring.shape.ring_id, canvas.slot
-            generation = canvas.lease.ring.commit(slot)
-        sent = FrameHeader(
-            header.key,
-            header.pts,
-            header.time_base,
-            header.capture_ns,
-            header.size_hw,
-            ring,
-            slot,
-            generation,
-            header.attempt,
-            stamps,
-        )
-        body = PresentedHeader(sent, note, present_ns, delay_ns, False).pack()
-        if self._every_frame:
-            self._unrecorded.append((body, waiting.message, canvas))
-            self._flush_record()
-            return
-        self._record.send(Kind.PRESENTED, body)
-        if canvas.lease is not None:
-            self._pool.give(slot)
-        self._frames_link.done(waiting.message)
-
-    def _flush_record(self) -> None:
-        while self._record is not None and self._unrecorded and self._record.can_send:
-            item = self._unrecorded.popleft()
-            self._record.send(Kind.PRESENTED, item[0], token=item)
-
-    def _serve_record(self) -> None:
-        if self._record is None:
-            return
-        for token in self._record.service():
-            if isinstance(token, tuple):
-                _, message, canvas = token
-                if canvas.lease is not None and canvas.lease is self._lease:
-                    self._pool.give(canvas.slot)
-                self._frames_link.done(message)
-        lost = [token for token in self._record.take_lost() if isinstance(token, tuple)]
-        if lost:
-            self._record_end_told = False
-            self._resent.add(len(lost))
-            self._unrecorded.extendleft(reversed(lost))
-        while self.host.inbox:
-            if self.host.inbox.pop(0)["t"] == "record_restarted":
-                self._record_end_told = False
-        self._flush_record()
+    def _settle(self, message: Received, canvas: Canvas) -> None:
+        """Nobody needs this frame any more."""
+        self._easel.give_back(canvas)
+        self._frames_link.done(message)
 
     # Masks
 
@@ -416,19 +251,19 @@ class Presenter:
             self._take_answer(message, answer)
             return
         if self._last_header is not None and answer.key[:2] != self._last_header.key[:2]:
-            self._cells["masks_discarded"].add()
+            self._tally.masks_discarded.add()
             self._masks_link.drop(message, "source_changed")
             return
         replaced = self._overlay.take(answer)
         if replaced is not None and replaced.crc32 is not None:
-            self._cells["masks_superseded"].add()
+            self._tally.masks_superseded.add()
         self._masks_link.done(message)
 
     def _drop_mask(self, message: Received) -> None:
         if message.kind is Kind.EOS:
             self._annotations_ended = True
         else:
-            self._cells["masks_superseded"].add()
+            self._tally.masks_superseded.add()
             self._masks_link.drop(message, "superseded")
 
     @staticmethod
@@ -440,13 +275,11 @@ class Presenter:
         return answer_from_mask(unpack_mask(message.body), message.payload or b"")
 
     def _take_answer(self, message: Received, answer: Answer) -> None:
-        cells, key = self._cells, answer.key
-        done = (cells["last_loop"].value, cells["last_source_id"].value, cells["next_seq"].value)
-        known = self._answers.get(key)
-        if (key.loop, key.source_id, key.seq) < done or (known is not None and known.crc32 is not None):
+        known = self._answers.get(answer.key)
+        if self._tally.presented_before(answer.key) or (known is not None and known.crc32 is not None):
             self._masks_link.drop(message, "duplicate")
             return
-        self._answers[key] = answer
+        self._answers[answer.key] = answer
         self._masks_link.done(message)
 
     def _give_up(self, header: FrameHeader) -> Answer | None:
@@ -476,12 +309,7 @@ class Presenter:
         waited_ns = self.host.clock.now_ns() - self._ended_ns
         if not (self._annotations_ended or self._every_frame or self._down() or waited_ns > _LAST_MASKS_NS):
             return  # so that the last frames' masks are counted
-        if self._record is not None and not self._record_end_told:
-            if self._unrecorded or not self._record.connected:
-                return
-            self._record.send_end()
-            self._record_end_told = True
-        if not self._end_told and not (self._every_frame and self._record and self._record.under_way):
+        if self._handover.tell_end() and not self._end_told:
             self._end_told = True
             self.host.say("presented_all")
 
@@ -499,7 +327,7 @@ class Presenter:
         card = no_signal_picture(header.size_hw, silent_ns / 1e9)
         frame = Frame(header.key, header.pts, header.time_base, now_ns, card)
         self._sink.write(Presented(frame, Annotation(), now_ns, None, True))
-        self._cells["synthetic"].add()
+        self._tally.synthetic.add()
 
 
 def run_overlay(host: StageHost) -> None:

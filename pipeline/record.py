@@ -21,9 +21,9 @@ import numpy as np
 from endostream.configs.errors import EndostreamError
 
 from .frame import Frame, FrameKey, ImageBgr, Presented, SizeHW
+from .handover import NO_RING, needs_picture
 from .host import StageHost
 from .link import LinkReader, Received
-from .present import NO_RING, needs_picture
 from .sink import Sink, SinkContext, SinkSpec, open_sink, parse_sink
 from .wire import Kind, PresentedHeader, WireError, unpack_presented
 

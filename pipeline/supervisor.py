@@ -129,6 +129,8 @@ class Supervisor:
         self._go_told = False
         self._finishing_ns = 0
         self._drain_ns = 0
+        self._presented_all = False
+        self._recorded_all = not spec.sinks
         self._over = False
         self._last_tick_ns = time.monotonic_ns()
         self._blind_until_ns = 0
@@ -400,13 +402,13 @@ class Supervisor:
         self.outcome.runtime = message["runtime"]
 
     def _on_presented_all(self, *_: object) -> None:
-        if "record" not in self._stages:
-            self._over = True
-        elif not self._drain_ns:
-            self._drain_ns = time.monotonic_ns()
+        self._presented_all = True
+        self._drain_ns = self._drain_ns or time.monotonic_ns()
+        self._over = self._over or self._recorded_all
 
     def _on_recorded_all(self, *_: object) -> None:
-        self._over = True
+        self._recorded_all = True
+        self._over = self._over or self._presented_all
 
     def _on_sink_failed(self, _: Watched, message: dict[str, Any]) -> None:
         self.outcome.failed_sinks[message["sink"]] = message["message"]

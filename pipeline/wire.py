@@ -111,7 +111,7 @@ class FrameHeader:
     stamps: tuple[Stamp, ...] = ()
 
     def pack(self) -> bytes:
-        """79 bytes and 17 for each stamp."""
+        """75 bytes and 17 for each stamp."""
         head = _FRAME.pack(
             *self.key,
             self.pts,
@@ -160,7 +160,7 @@ class _Reader:
 
 
 def _text(value: str) -> bytes:
-    raw = value.encode()[:2000]
+    raw = value.encode("utf-8", "replace")[:2000]  # a file name in it may be no UTF-8
     return _TEXT_LENGTH.pack(len(raw)) + raw
 
 

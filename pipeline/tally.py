@@ -1,0 +1,75 @@
+"""What overlay counts of presented frames, on the board: how many, in which state, how late, how far apart.
+
+Separate from presenting so that each number has one place where it is made. It also knows which frames were
+presented already, by this overlay or by the one before a restart.
+"""
+
+from .board import Board
+from .frame import Annotation, FrameKey
+from .wire import FrameHeader
+
+
+class PresentTally:
+    """Overlay's cells and histograms; it is their one writer."""
+
+    def __init__(self, board: Board) -> None:
+        self._cells = {name: board.cell(f"overlay.{name}") for name in board.group("overlay")}
+        self._video_delay = board.histogram("video_delay")
+        self._annotation_delay = board.histogram("annotation_delay")
+        self._interval = board.histogram("present_interval")
+        sources = range(board.topology.sources)
+        self._by_source = [
+            {name: board.cell(f"source{number}.{name}") for name in board.group(f"source{number}")}
+            for number in sources
+        ]
+        self._source_delays = [
+            (
+                board.histogram(f"source{number}.video_delay"),
+                board.histogram(f"source{number}.annotation_delay"),
+            )
+            for number in sources
+        ]
+        self.draw_errors = self._cells["draw_errors"]
+        self.masks_superseded = self._cells["masks_superseded"]
+        self.masks_discarded = self._cells["masks_discarded"]
+        self.synthetic = self._cells["synthetic"]
+
+    def presented_before(self, key: FrameKey) -> bool:
+        """Whether this frame, or one after it, was presented already."""
+        cells = self._cells
+        next_up = (cells["last_loop"].value, cells["last_source_id"].value, cells["next_seq"].value)
+        return (key.loop, key.source_id, key.seq) < next_up
+
+    def count(self, header: FrameHeader, note: Annotation, present_ns: int, delay_ns: int | None) -> None:
+        """Count one presented frame; ``delay_ns`` is the mask's annotation delay if this frame is its first."""
+        key = header.key
+        video_delay_ns = present_ns - header.capture_ns
+        self._video_delay.record(video_delay_ns)
+        self._source_delays[key.source_id][0].record(video_delay_ns)
+        if delay_ns is not None:
+            self._cells["masks_presented"].add()
+            self._annotation_delay.record(delay_ns)
+            self._source_delays[key.source_id][1].record(delay_ns)
+        source = self._by_source[key.source_id]
+        for cell in (
+            self._cells[f"state.{note.state.label}"],
+            source[f"state.{note.state.label}"],
+            source["presented"],
+        ):
+            cell.add()
+        if note.boxes:
+            source["positive"].add()
+        self._note_interval(present_ns)
+        self._cells["last_loop"].value, self._cells["last_source_id"].value = key.loop, key.source_id
+        self._cells["next_seq"].value = key.seq + 1
+        self._cells["presented"].add()
+
+    def _note_interval(self, present_ns: int) -> None:
+        cells = self._cells
+        if cells["last_present_ns"].value:
+            interval_ns = present_ns - cells["last_present_ns"].value
+            self._interval.record(interval_ns)
+            cells["longest_freeze_ns"].value = max(cells["longest_freeze_ns"].value, interval_ns)
+        else:
+            cells["first_present_ns"].value = present_ns
+        cells["last_present_ns"].value = present_ns
