@@ -58,8 +58,8 @@ PRESETS: dict[str, ResUNetConfig] = {
         ResUNetConfig(
             "resunet-paper", (320, 320), (16, 32, 64, 128, 256), stem_stride=1, pre_activation=True
         ),
-        ResUNetConfig("resunet-small", (320, 320), (16, 32, 64, 128, 208), context_filters=64),
-        ResUNetConfig("resunet-base", (352, 352), (32, 64, 128, 256, 416), context_filters=128),
+        ResUNetConfig("resunet-small", (320, 320), (32, 48, 80, 128, 176), context_filters=64),
+        ResUNetConfig("resunet-base", (352, 352), (48, 96, 160, 256, 352), context_filters=128),
     )
 }
 
@@ -74,15 +74,13 @@ def preset_config(name: str) -> ResUNetConfig:
     return PRESETS[name]
 
 
-def build_resunet(config: ResUNetConfig, *, auxiliary: bool = False, any_size: bool = False) -> Any:
+def build_resunet(config: ResUNetConfig, *, auxiliary: bool = False) -> Any:
     """Build the network, freshly initialised from Keras's global seed.
 
     Args:
         config: its shape.
         auxiliary: also return, for deep supervision, the logits of the coarser decoder levels (N × h × w × 1,
             each half the size of the one before). They share every other layer.
-        any_size: leave the input's height and width open (multiples of ``config.stride`` all the same), so
-            that training can grow the picture. The weights are the same either way.
 
     Returns:
         A ``keras.Model`` from ``image`` (uint8, N × H × W × 3, RGB) to ``logits`` (float32, N × H × W × 1),
@@ -96,8 +94,7 @@ def build_resunet(config: ResUNetConfig, *, auxiliary: bool = False, any_size: b
         raise ConfigError(
             f"input size: {height} x {width}; expected multiples of {config.stride} for {config.name}"
         )
-    size = (None, None) if any_size else (height, width)
-    image = keras.Input((*size, 3), dtype="uint8", name="image")
+    image = keras.Input((height, width, 3), dtype="uint8", name="image")
     x = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(image)
     skips = _encode(x, config)
     if config.context_filters:
@@ -107,11 +104,6 @@ def build_resunet(config: ResUNetConfig, *, auxiliary: bool = False, any_size: b
     logits, auxiliaries = _decode(x, skips, config)
     outputs = [logits, *auxiliaries] if auxiliary else logits
     return keras.Model(image, outputs, name=config.name.replace("-", "_"))
-
-
-def inference_model(trained: Any) -> Any:
-    """The network from ``image`` to ``logits`` in one built with ``auxiliary=True``; weights are shared."""
-    return keras.Model(trained.input, trained.outputs[0], name=trained.name)
 
 
 def _encode(x: Any, config: ResUNetConfig) -> list[Any]:

@@ -73,9 +73,15 @@ class Segmenter(Protocol):
 SEGMENTERS: dict[str, str] = {
     "fcm": "endostream.models.fcm:FcmSegmenter",
     "fcm-plain": "endostream.models.fcm:PlainFcmSegmenter",
+    "resunet-small": "endostream.models.runtimes:resunet_small",
+    "resunet-base": "endostream.models.runtimes:resunet_base",
+    "resunet-paper": "endostream.models.runtimes:resunet_paper",
+    "openvino": "endostream.models.openvino_segmenter:OpenvinoSegmenter",
+    "onnxruntime": "endostream.models.onnxruntime_segmenter:OnnxruntimeSegmenter",
+    "keras": "endostream.models.keras_segmenter:KerasSegmenter",
 }
 
-INPUT_HW: dict[str, tuple[int, int]] = {}
+INPUT_HW: dict[str, tuple[int, int]] = {"resunet-base": (352, 352)}
 """Input sizes (height, width) of those that do not eat 320 × 320."""
 
 

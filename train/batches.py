@@ -75,7 +75,7 @@ class BatchPlan:
 
 
 def boundary_weight(mask: npt.NDArray[np.uint8], extra: float) -> npt.NDArray[np.uint8]:
-    """Weight of each pixel, 1 + extra · |local mean − mask|, as 255ths of the largest possible, 1 + extra.
+    """Weight of each pixel, 1 + extra · |local mean − mask|, in 255ths of 1 + extra, the largest possible.
 
     Made here and not in the loss: a running mean costs the same whatever its window, a pooling layer 961
     times more.

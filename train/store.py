@@ -56,7 +56,7 @@ class PictureStore:
 
 
 def store_from_pairs(pairs: Sequence[Pair], path: Path, largest_side_px: int) -> PictureStore:
-    """Decode ``pairs`` in their order into ``path``, shrunk so that no side is longer than ``largest_side_px``."""
+    """Decode ``pairs`` in their order into ``path``, no side longer than ``largest_side_px``."""
     sizes: list[tuple[int, int]] = []
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("wb") as file:
