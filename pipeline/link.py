@@ -7,13 +7,15 @@ of them under way. The reader binds a ROUTER, the writer connects a DEALER.
 
 Hand-shake: the writer sends SYN until it hears HELLO, which names the reader's epoch. Data carries that epoch; a
 reader that was restarted has another one, discards what was meant for its predecessor and answers HELLO, upon which
-the writer counts all that was under way as ``lost_with_stage``. Nothing is ever sent twice by the link itself.
+the writer counts all that was under way as ``lost_with_stage``. Nothing is ever sent twice by the link itself but
+the end, which a reader that was restarted has to hear too.
 
 Accounting, on the board: ``sent`` counts what the writer was offered; each ends as ``acknowledged``, as
 ``dropped.<cause>`` or as ``lost_with_stage``, or is in flight. Cells written by the writer and by the reader are
 disjoint. A link never waits; its callers poll.
 """
 
+import contextlib
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -27,7 +29,7 @@ from .wire import HEAD_BYTES, Head, Kind, WireError, pack_head, unpack_head
 
 _SYN_INTERVAL_NS = 50_000_000
 _QUIET_NS = 150_000_000
-"""With messages under way and no word from the reader for this long, the writer asks again who is there."""
+"""With messages or the end under way and no word from the reader for this long, the writer asks who is there."""
 _LINGER_MS = 500
 
 
@@ -69,8 +71,11 @@ class LinkWriter:
         self.window = window
         self.epoch = new_epoch()
         self._clock = clock
+        self._endpoint = endpoint
         self._reader_epoch = 0
         self._number = 0
+        self._ended = False
+        self._end_owed = False
         self._last_syn_ns = 0
         self._last_heard_ns = 0
         self._under_way: OrderedDict[int, object] = OrderedDict()
@@ -115,22 +120,40 @@ class LinkWriter:
             return False
         self._number += 1
         self._under_way[self._number] = token
+        self._ended = self._end_owed = False
         self._transmit(kind, body, payload)
         return True
 
     def send_end(self) -> None:
-        """Tell the reader that nothing more comes. Not counted."""
+        """Tell the reader that nothing more comes, as soon as there is one, and each that follows it. Not counted.
+
+        What is sent later takes it back.
+        """
+        self._ended = True
+        self._end_owed = not self.connected
         if self.connected:
             self._number += 1
             self._transmit(Kind.EOS, b"", None)
 
     def _transmit(self, kind: Kind, body: bytes, payload: Any) -> None:
         head = pack_head(Head(kind, self.epoch, self._reader_epoch, self._number)) + body
-        parts = [head] if payload is None else [head, payload]
-        self.socket.send_multipart(parts, flags=zmq.DONTWAIT)
+        self._put([head] if payload is None else [head, payload])
+
+    def _put(self, parts: list[Any]) -> None:
+        try:
+            self.socket.send_multipart(parts, flags=zmq.DONTWAIT)
+        except (
+            zmq.Again
+        ):  # only over inproc, which does not connect again by itself to a reader that comes back
+            self.socket.connect(self._endpoint)
+            self.socket.send_multipart(parts, flags=zmq.DONTWAIT)
 
     def service(self) -> list[object]:
         """Read what the reader says; returns the tokens of messages it is done with since the last call."""
+        if (
+            self._end_owed and self.connected
+        ):  # and the caller has sent nothing again since it was told what is lost
+            self.send_end()
         while True:
             try:
                 parts = self.socket.recv_multipart(zmq.DONTWAIT)
@@ -154,9 +177,12 @@ class LinkWriter:
         if head.writer_epoch != self.epoch:
             return
         if head.kind is Kind.HELLO and head.reader_epoch != self._reader_epoch:
+            if self.connected:
+                # By the board, not by what is under way: the dead reader may have used what it could not acknowledge.
+                # Not for the first reader we hear of: it may still use what our own predecessor sent it.
+                self._lost_cell.add(max(0, unaccounted(self._board, self.name)))
             self._reader_epoch = head.reader_epoch
-            # By the board, not by what is under way: the dead reader may have used what it could not acknowledge.
-            self._lost_cell.add(max(0, unaccounted(self._board, self.name)))
+            self._end_owed = self._ended
             self._lost.extend(self._under_way.values())
             self._under_way.clear()
         elif (
@@ -168,10 +194,11 @@ class LinkWriter:
 
     def _ask_who_is_there(self) -> None:
         now_ns = self._clock.now_ns()
-        quiet = self.under_way > 0 and now_ns - self._last_heard_ns > _QUIET_NS
+        waits = self.under_way > 0 or self._ended
+        quiet = waits and now_ns - self._last_heard_ns > _QUIET_NS
         if (not self.connected or quiet) and now_ns - self._last_syn_ns > _SYN_INTERVAL_NS:
             self._last_syn_ns = now_ns
-            self.socket.send(pack_head(Head(Kind.SYN, self.epoch, 0, 0)), zmq.DONTWAIT)
+            self._put([pack_head(Head(Kind.SYN, self.epoch, 0, 0))])
 
     def close(self) -> None:
         """Close the socket; what was sent is still delivered if the reader takes it within half a second."""
@@ -204,6 +231,7 @@ class LinkReader:
         self._board = board
         self._acknowledged = board.cell(f"{name}.acknowledged")
         self._invalid = board.cell(f"{name}.invalid_messages")
+        self._endpoint = endpoint
         self.socket = _socket(context, zmq.ROUTER)
         self.socket.bind(endpoint)
 
@@ -259,4 +287,7 @@ class LinkReader:
 
     def close(self) -> None:
         """Close the socket."""
+        if self._endpoint.startswith("inproc:"):  # whose name is free again only some time after the closing
+            with contextlib.suppress(zmq.ZMQError):
+                self.socket.unbind(self._endpoint)
         self.socket.close()
