@@ -199,7 +199,7 @@ def test_every_truncation_of_a_head_is_a_wire_error() -> None:
 def test_another_version_is_refused_by_naming_both() -> None:
     packed = bytearray(pack_head(Head(Kind.FRAME, 1, 2, 3)))
     packed[4] = 9
-    with pytest.raises(WireError, match="wire version: 9; expected 1. Try: the same endostream on both"):
+    with pytest.raises(WireError, match=r"wire version: 9; expected 1. Try: the same endostream on both"):
         unpack_head(bytes(packed))
 
 
