@@ -18,6 +18,8 @@ from .frame import Annotation, Box, FrameKey, ImageBgr, MaskState, SizeHW
 from .hud import HudInfo, draw_hud
 from .wire import FrameHeader, MaskHeader
 
+_FRESH_PERIODS = 1.5
+"""A mask from the frame before is as old as one period, give or take the source's jitter."""
 _RATE_WEIGHT = 0.1
 """Of the newest interval in the running mean behind the frame rate on screen."""
 
@@ -162,8 +164,7 @@ class OverlayStage:
         if answer is None:
             return MaskState.ABSENT
         age_ns = header.capture_ns - answer.capture_ns
-        one_back_ns = header.capture_ns if self._previous is None else self._previous.capture_ns
-        if answer.capture_ns >= min(one_back_ns, header.capture_ns):
+        if age_ns <= _FRESH_PERIODS * (self._interval_ns or 0):
             return MaskState.FRESH
         return MaskState.HELD if age_ns <= self._hold_ns else MaskState.STALE
 
