@@ -173,10 +173,11 @@ class OverlayStage:
         if previous is None or previous.key[:2] != header.key[:2]:
             return
         interval_ns = header.capture_ns - previous.capture_ns
-        mean_ns = self._interval_ns
-        self._interval_ns = (
-            interval_ns if mean_ns is None else mean_ns + _RATE_WEIGHT * (interval_ns - mean_ns)
-        )
+        if self._interval_ns is None:
+            self._interval_ns = interval_ns
+        else:  # a gap of seconds is no frame period
+            short_ns = min(interval_ns, 2 * self._interval_ns)
+            self._interval_ns += _RATE_WEIGHT * (short_ns - self._interval_ns)
 
     def draw(self, image_bgr: ImageBgr, note: Annotation, answer: Answer | None, time_s: float) -> Box | None:
         """Draw marks and HUD into ``image_bgr`` in place; returns the rectangle that the HUD covers, if any."""
