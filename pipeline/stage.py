@@ -127,9 +127,9 @@ class StageLoop:
         """Do what can be done now; False if there is nothing but to wait."""
         self.writer.service()
         self.writer.take_lost()
+        self._inbox.extend(self.reader.receive())  # also while output waits: a readable socket ends every poll
         if self._waiting is not None and not self._flush():
             return False
-        self._inbox.extend(self.reader.receive())
         if not self._every_frame:
             self._keep_the_newest()
         if not self._inbox:
