@@ -5,10 +5,13 @@ gone, however it died. Pictures, tensors and masks never travel here. The same c
 """
 
 import array
+import errno
 import json
 import select
 import socket
 from typing import Any
+
+from endostream.configs.errors import ConfigError
 
 _MESSAGE_BYTES = 1 << 18
 _MAX_FDS = 8
@@ -42,11 +45,13 @@ class ControlChannel:
         return self._socket.fileno()
 
     def send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
-        """Send ``message``; raises PeerGone if nobody is there any more.
+        """Send ``message``; raises PeerGone if nobody is there any more, ConfigError if it is too long.
 
         A stopped peer's full buffer is waited for, 2 s at most, then counts as gone.
         """
         data = json.dumps(message, separators=(",", ":")).encode()
+        if len(data) > _MESSAGE_BYTES:
+            raise _too_long(len(data))
         ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
         for _ in range(20):
             try:
@@ -55,6 +60,8 @@ class ControlChannel:
             except BlockingIOError:
                 select.select([], [self._socket], [], 0.1)
             except OSError as error:
+                if error.errno == errno.EMSGSIZE:
+                    raise _too_long(len(data)) from error
                 raise PeerGone(str(error)) from error
         raise PeerGone("control channel: the other side takes nothing")
 
@@ -76,3 +83,10 @@ class ControlChannel:
     def close(self) -> None:
         """Close this end."""
         self._socket.close()
+
+
+def _too_long(size_bytes: int) -> ConfigError:
+    """Only the list of sources can be as long as that."""
+    return ConfigError(
+        f"control message: {size_bytes} bytes; expected at most {_MESSAGE_BYTES}. Try: fewer sources in one run"
+    )

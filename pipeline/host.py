@@ -25,6 +25,8 @@ CAPTURED, PRESENTED = "captured", "presented"
 """Roles of a ring: what capture writes; what overlay writes for the record process."""
 BEAT_MS = 100
 """Longest wait between two heartbeats of a stage that has nothing to do."""
+_LONGEST_LINE = 2000
+"""Characters of a message for the log: an exception may hold a whole array in words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,11 +228,11 @@ class StageHost:
 
     def log(self, message: str, level: str = "warning") -> None:
         """Have the supervisor log one line."""
-        self.say("log", level=level, message=message)
+        self.say("log", level=level, message=message[:_LONGEST_LINE])
 
     def fail(self, message: str, exit_code: int) -> None:
         """Tell the supervisor that this stage cannot go on for a reason a restart would not mend."""
-        self.say("error", message=message, exit_code=exit_code)
+        self.say("error", message=message[:_LONGEST_LINE], exit_code=exit_code)
 
     def close(self) -> None:
         """Let go of rings and channel."""

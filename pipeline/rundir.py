@@ -4,6 +4,7 @@ Each run holds a lock on its own folder; the next run removes every folder whose
 SIGKILL of the whole process group leaves nothing for longer than that. Nothing else is ever put there.
 """
 
+import contextlib
 import fcntl
 import os
 import shutil
@@ -21,11 +22,19 @@ _LONGEST_BASE = 60
 
 def base_directory() -> Path:
     """Folder of all runs of this user, made if need be, mode 0700; raises EndostreamError if it is not ours."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    own = bool(runtime) and len(runtime) <= _LONGEST_BASE and os.access(runtime, os.W_OK)
-    base = Path(runtime) / "endostream" if own else Path(tempfile.gettempdir()) / f"endostream-{os.getuid()}"
-    base.mkdir(mode=0o700, exist_ok=True)
-    status = base.lstat()
+    runtime, temporary = os.environ.get("XDG_RUNTIME_DIR", ""), tempfile.gettempdir()
+    own = bool(runtime) and len(os.fsencode(runtime)) <= _LONGEST_BASE and os.access(runtime, os.W_OK)
+    if len(os.fsencode(temporary)) > _LONGEST_BASE:
+        temporary = "/tmp"
+    base = Path(runtime) / "endostream" if own else Path(temporary) / f"endostream-{os.getuid()}"
+    try:
+        with contextlib.suppress(FileExistsError):
+            base.mkdir(mode=0o700)
+        status = base.lstat()
+    except OSError as error:
+        raise EndostreamError(
+            f"run directory: {base}; cannot be made ({error.strerror}). Try: TMPDIR=FOLDER, a short path"
+        ) from error
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise EndostreamError(f"run directory: {base}; expected a folder of this user. Try: remove it")
     base.chmod(0o700)
