@@ -136,6 +136,12 @@ def conclude(totals: RunTotals, outcome: Outcome, request: RunRequest) -> None:
     if request.config.effective_mode() == "every-frame" and totals.mask_state.get(MaskState.FAILED.label):
         _tell("error", f"{totals.mask_state['failed']} frames got no mask; see the report")
         code, status = ExitCode.CHECK, "failed"
+    if request.config.effective_mode() == "every-frame" and totals.frames.dropped:
+        _tell(
+            "error",
+            f"{sum(totals.frames.dropped.values())} frames were dropped in every-frame mode; see the report",
+        )
+        code, status = ExitCode.CHECK, "failed"
     for line in ledger_errors(totals):
         _tell("error", f"ledger: {line}")
         code, status = ExitCode.CHECK, "failed"

@@ -163,6 +163,8 @@ class OverlayStage:
             return MaskState.FAILED
         if answer is None:
             return MaskState.ABSENT
+        if answer.key == header.key:  # even if the frame was captured again, by a restarted capture
+            return MaskState.FRESH
         age_ns = header.capture_ns - answer.capture_ns
         if age_ns <= _FRESH_PERIODS * (self._interval_ns or 0):
             return MaskState.FRESH

@@ -135,8 +135,13 @@ class Presenter:
             self.host.log(f"overlay: {error}")
             self._frames_link.drop(message, "invalid")
             return
-        waiting = any(frame.header.key == header.key for frame in self._frames)
-        if waiting or self._tally.presented_before(header.key):
+        waiting = next((frame for frame in self._frames if frame.header.key == header.key), None)
+        if waiting is not None and waiting.message.writer_epoch != message.writer_epoch:
+            # From a restarted capture, which does not know its predecessor's slots and may reuse them.
+            self._frames_link.drop(waiting.message, "duplicate")
+            waiting.message, waiting.header = message, header
+            return
+        if waiting is not None or self._tally.presented_before(header.key):
             self._frames_link.drop(message, "duplicate")
             return
         self._ended_ns = 0
@@ -159,10 +164,14 @@ class Presenter:
         if canvas is None:
             return False
         begun_ns = self.host.clock.now_ns()
+        ring = self.host.ring(header.ring)
+        whole = ring is not None and ring.copy(header.slot, header.generation, canvas.image_bgr)
+        if not whole and self._every_frame and not self._ended_ns:
+            self._easel.discard(canvas)
+            return False  # capture was restarted and will send it again
         self._wait.record(begun_ns - header.capture_ns)
         self._frames.popleft()
-        ring = self.host.ring(header.ring)
-        if ring is None or not ring.copy(header.slot, header.generation, canvas.image_bgr):
+        if not whole:
             self._easel.discard(canvas)
             self._answers.pop(header.key, None)
             self._frames_link.drop(waiting.message, "overwritten")

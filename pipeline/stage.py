@@ -197,7 +197,8 @@ class StageLoop:
             raise StageBroken(f"{cause} ({_ERRORS_IN_A_ROW} in a row)") from error
 
     def _answer_with_failure(self, message: Received, frame: FrameHeader, drop: str, cause: str) -> None:
-        if self._every_frame or drop == "stage_error":
+        comes_again = drop == "overwritten" and self.host.board.value("capture.restarts")
+        if (self._every_frame and not comes_again) or drop == "stage_error":
             self._emit(Output(Kind.FAIL, (frame, cause), None))
         self.reader.drop(message, drop)
 
