@@ -30,7 +30,17 @@ _READY_TIMEOUT_S = 30.0
 _DRAIN_TIMEOUT_S = 60.0
 _STABLE_NS = 10_000_000_000
 _FAILED_STARTS = 3
-"""After so many deaths in a row before it was ever ready, a stage that a run cannot do without ends the run."""
+"""After so many deaths in a row that got it nowhere, a stage that a run cannot do without ends the run."""
+_PROGRESS = {"capture": "capture.captured", "overlay": "overlay.presented", "record": "record.processed"}
+"""What must grow for a life to have got somewhere; for the annotation path being ready is enough, since there a
+frame that kills is not sent a third time."""
+_MOVES = (
+    "capture.captured",
+    "overlay.presented",
+    "record.processed",
+    "infer.processed",
+    "preprocess.processed",
+)
 _OWN_GAP_NS = 1_000_000_000
 
 
@@ -82,6 +92,8 @@ class Watched:
     backoff_s: float = 0.0
     failed_starts: int = 0
     ever_ready: bool = False
+    progress: int = 0
+    rings_of: int = 0
 
 
 class Supervisor:
@@ -118,7 +130,7 @@ class Supervisor:
             "source": self._on_source,
             "source_end": self._on_source_end,
             "segmenter": self._on_segmenter,
-            "captured_all": lambda *_: None,
+            "captured_all": self._on_captured_all,
             "presented_all": self._on_presented_all,
             "recorded_all": self._on_recorded_all,
             "sink_failed": self._on_sink_failed,
@@ -129,6 +141,9 @@ class Supervisor:
         self._go_told = False
         self._finishing_ns = 0
         self._drain_ns = 0
+        self._moves: list[int] = []
+        self._moved_ns = 0
+        self._captured_all = False
         self._presented_all = False
         self._recorded_all = not spec.sinks
         self._over = False
@@ -206,6 +221,18 @@ class Supervisor:
         if self._drain_ns and now_ns - self._drain_ns > _DRAIN_TIMEOUT_S * 1e9:
             self._note("supervisor", f"outputs not finished {_DRAIN_TIMEOUT_S:.0f} s after the last frame")
             self._over = True
+        if self._captured_all and not self._drain_ns and self._stands_still(now_ns):
+            self._note("supervisor", f"nothing has moved for {_DRAIN_TIMEOUT_S:.0f} s after the last frame")
+            self._over = True
+
+    def _stands_still(self, now_ns: int) -> bool:
+        """Whether no stage has got on with anything for so long that none will."""
+        moves = [self.board.value(cell) for cell in _MOVES]
+        infer = self._stages["infer"]
+        at_work = self.board.value("infer.busy_since_ns") or infer.state is StageState.STARTING
+        if at_work or moves != self._moves:
+            self._moves, self._moved_ns = moves, now_ns
+        return now_ns - self._moved_ns > _DRAIN_TIMEOUT_S * 1e9
 
     # Starting, watching, restarting
 
@@ -214,15 +241,24 @@ class Supervisor:
         self.board.cell(f"{stage.name}.incarnation").value = stage.incarnation
         self._set_state(stage, StageState.STARTING)
         stage.started_ns = time.monotonic_ns()
-        stage.handle, stage.control = self._launcher.start(
-            stage.name, self.spec, self._board_block, stage.incarnation, stage.nice
-        )
+        stage.progress = self._progress(stage)
+        try:
+            stage.handle, stage.control = self._launcher.start(
+                stage.name, self.spec, self._board_block, stage.incarnation, stage.nice
+            )
+        except (OSError, PeerGone) as error:  # no memory or no process to be had: the others go on
+            self._bury(stage, f"cannot be started ({error})", stage.started_ns)
+            return
         self.board.cell(f"{stage.name}.pid").value = stage.handle.pid
         self.board.cell(f"{stage.name}.heartbeat_ns").value = stage.started_ns
         for ring in self._rings.readable_by(stage.name):
             self._send_ring(stage, ring, [])
         if stage.name == "record":
             self._forward_source_info()
+
+    def _progress(self, stage: Watched) -> int:
+        cell = _PROGRESS.get(stage.name)
+        return self.board.value(cell) if cell else 0
 
     def _set_state(self, stage: Watched, state: StageState) -> None:
         stage.state = state
@@ -270,7 +306,8 @@ class Supervisor:
         if self._over:
             return
         was_ready, stage.ready_ns = stage.ready_ns, 0
-        stage.failed_starts = 0 if was_ready else stage.failed_starts + 1
+        got_on = was_ready and (stage.name not in _PROGRESS or self._progress(stage) > stage.progress)
+        stage.failed_starts = 0 if got_on else stage.failed_starts + 1
         stable = was_ready and now_ns - was_ready > _STABLE_NS
         settings = self.config.supervisor
         stage.backoff_s = (
@@ -281,7 +318,7 @@ class Supervisor:
         if stage.failed_starts >= _FAILED_STARTS and (stage.essential or self.spec.every_frame):
             self._set_state(stage, StageState.GIVEN_UP)
             self.fail(
-                f"{stage.name}: {reason}, {stage.failed_starts} times in a row before it was ready",
+                f"{stage.name}: {reason}, {stage.failed_starts} times in a row without getting anywhere",
                 ExitCode.FAILED,
             )
             return
@@ -335,7 +372,7 @@ class Supervisor:
 
     def _on_ready(self, stage: Watched, _: dict[str, Any]) -> None:
         again = stage.ever_ready
-        stage.ready_ns, stage.ever_ready, stage.failed_starts = time.monotonic_ns(), True, 0
+        stage.ready_ns, stage.ever_ready = time.monotonic_ns(), True
         self._set_state(stage, StageState.RUNNING)
         if stage.name == "capture" and (self._go_told or self._finishing_ns):
             self._send(stage, {"t": "go"})
@@ -352,6 +389,9 @@ class Supervisor:
         role, size_hw = message["role"], (message["size_hw"][0], message["size_hw"][1])
         retired: list[int] = []
         ring = self._rings.newest(role, size_hw)
+        if self.spec.every_frame and stage.rings_of != stage.incarnation:
+            ring = None  # readers still need what a predecessor wrote, and its successor does not know which
+        stage.rings_of = stage.incarnation
         if ring is None:
             try:
                 ring, retired = self._rings.open(role, size_hw)
@@ -400,6 +440,9 @@ class Supervisor:
 
     def _on_segmenter(self, _: Watched, message: dict[str, Any]) -> None:
         self.outcome.runtime = message["runtime"]
+
+    def _on_captured_all(self, *_: object) -> None:
+        self._captured_all, self._moved_ns = True, time.monotonic_ns()
 
     def _on_presented_all(self, *_: object) -> None:
         self._presented_all = True
