@@ -1,0 +1,634 @@
+"""The supervisor's decisions, with stages that are made of nothing and a clock that stands still.
+
+A fake launcher gives it handles whose life and death the test decides; what a stage would say is said by hand.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from endostream.configs.errors import ConfigError, ExitCode
+from endostream.configs.schema import Config
+from endostream.pipeline.clock import VirtualClock
+from endostream.pipeline.control import ControlChannel, PeerGone
+from endostream.pipeline.host import RunSpec
+from endostream.pipeline.supervision import StageState
+from endostream.pipeline.supervisor import Supervisor, Watched
+
+from .core_fixtures import config_of
+
+SECOND_NS = 1_000_000_000
+DISPLAY_FIRST = ["overlay", "record", "capture", "infer", "preprocess"]
+
+
+class FakeHandle:
+    """A stage that lives until it is told otherwise."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.code: int | None = None
+        self.kills = 0
+        self.deaf = False
+
+    def exit_code(self) -> int | None:
+        return self.code
+
+    def kill(self) -> None:
+        self.kills += 1
+        self.code = -9
+
+    def join(self, timeout_s: float) -> bool:
+        if not self.deaf and self.code is None:
+            self.code = 0
+        return self.code is not None
+
+
+@dataclass
+class FakeLauncher:
+    """Starts stages that do nothing; keeps every life of each, and the stage's end of its channel."""
+
+    endpoints: str = "fake://"
+    lives: dict[str, list[FakeHandle]] = field(default_factory=dict)
+    ends: dict[str, ControlChannel] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    refuses: set[str] = field(default_factory=set)
+    closed: int = 0
+
+    def start(
+        self, stage: str, spec: RunSpec, board_block: Any, incarnation: int, nice: int
+    ) -> tuple[FakeHandle, ControlChannel]:
+        self.order.append(stage)
+        if stage in self.refuses:
+            raise OSError("cannot allocate memory")
+        ours, theirs = ControlChannel.pair()
+        if stage in self.ends:
+            self.ends[stage].close()
+        self.ends[stage] = theirs
+        lives = self.lives.setdefault(stage, [])
+        lives.append(FakeHandle(1000 * len(self.order) + incarnation))
+        return lives[-1], ours
+
+    def close(self) -> None:
+        self.closed += 1
+        for end in self.ends.values():
+            end.close()
+
+
+class Rig:
+    """A supervisor whose time the test moves and whose stages the test kills."""
+
+    def __init__(self, config: Config, mode: str, sinks: tuple[str, ...], clock: VirtualClock) -> None:
+        self.clock = clock
+        self.launcher = FakeLauncher()
+        self.told: list[tuple[str, str]] = []
+        every = "every-frame" if mode == "every-frame" else "live"
+        spec = RunSpec("fake://", every, config.model_dump(), ("a.avi",), sinks=sinks)
+        self.supervisor = Supervisor(
+            spec, config, self.launcher, lambda level, text: self.told.append((level, text))
+        )
+        self.board = self.supervisor.board
+
+    def start(self) -> None:
+        for stage in self.supervisor._stages.values():
+            self.supervisor._start(stage)
+
+    def stage(self, name: str) -> Watched:
+        return self.supervisor._stages[name]
+
+    def handle(self, name: str) -> FakeHandle:
+        return self.launcher.lives[name][-1]
+
+    def says(self, name: str, kind: str, **more: Any) -> None:
+        self.launcher.ends[name].send({"t": kind, **more})
+        self.supervisor._drain_control(self.stage(name))
+
+    def hears(self, name: str) -> list[str]:
+        """What the supervisor has told a stage since the last call."""
+        heard = []
+        try:
+            while (received := self.launcher.ends[name].receive()) is not None:
+                heard.append(received[0]["t"])
+        except PeerGone:
+            pass
+        return heard
+
+    def all_ready(self) -> None:
+        for name in self.supervisor._stages:
+            self.says(name, "ready")
+
+    def watch(self, seconds: float = 0.0) -> None:
+        """Let time pass, everybody alive beating, then look at all."""
+        self.clock.advance_ns(int(seconds * SECOND_NS))
+        now_ns = self.clock.now_ns()
+        for stage in list(self.supervisor._stages.values()):
+            self.supervisor._watch(stage, now_ns)
+
+    def beat(self, *but: str) -> None:
+        for name in self.supervisor._stages:
+            if name not in but:
+                self.board.cell(f"{name}.heartbeat_ns").value = self.clock.now_ns()
+
+    def die(self, name: str, code: int = -9) -> None:
+        self.handle(name).code = code
+        self.watch()
+
+    def state(self, name: str) -> StageState:
+        return StageState(self.board.value(f"{name}.state"))
+
+    @property
+    def warnings(self) -> list[str]:
+        return [text for _, text in self.told]
+
+
+Make = Any
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
+    clock = VirtualClock(1000 * SECOND_NS)
+    monkeypatch.setattr("endostream.pipeline.supervisor.time", SimpleNamespace(monotonic_ns=clock.now_ns))
+    rigs: list[Rig] = []
+
+    def make(config: Config | None = None, mode: str = "live", sinks: tuple[str, ...] = ("jsonl:o",)) -> Rig:
+        rigs.append(Rig(config or Config(), mode, sinks, clock))
+        return rigs[-1]
+
+    yield make
+    for rig in rigs:
+        rig.supervisor._stop_all()
+        rig.supervisor._rings.close()
+        assert rig.launcher.closed == 1
+
+
+@pytest.fixture
+def rig(make: Make) -> Rig:
+    made: Rig = make()
+    made.start()
+    made.all_ready()
+    return made
+
+
+def test_the_display_side_starts_first_and_the_annotation_path_last(rig: Rig) -> None:
+    assert rig.launcher.order == DISPLAY_FIRST
+
+
+def test_without_sinks_there_is_no_record_process(make: Make) -> None:
+    rig = make(sinks=())
+    rig.start()
+    assert "record" not in rig.launcher.order
+
+
+def test_the_board_shows_each_stages_state_pid_and_incarnation(make: Make) -> None:
+    rig = make()
+    rig.start()
+    assert {rig.state(name) for name in DISPLAY_FIRST} == {StageState.STARTING}
+    rig.says("infer", "ready")
+    assert rig.state("infer") is StageState.RUNNING
+    rig.die("infer")
+    assert rig.state("infer") is StageState.DOWN
+    rig.watch(1)
+    assert rig.state("infer") is StageState.STARTING
+    assert rig.board.value("infer.pid") == rig.handle("infer").pid
+    assert rig.board.value("infer.incarnation") == 1
+    assert rig.board.value("infer.restarts") == 1
+
+
+def test_a_killed_stage_starts_again_after_the_shortest_delay_and_says_so(rig: Rig) -> None:
+    rig.die("infer")
+    assert rig.warnings == ["infer: killed by SIGKILL; starts again in 0.05 s"]
+    rig.watch(0.04)
+    assert len(rig.launcher.lives["infer"]) == 1
+    rig.watch(0.02)
+    assert len(rig.launcher.lives["infer"]) == 2
+    rig.says("infer", "ready")
+    assert rig.told[-1] == ("info", "infer: is back")
+    assert [where for _, where, _ in rig.supervisor.outcome.events] == ["infer", "infer"]
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        (-11, "killed by SIGSEGV"),
+        (75, "ended with code 75"),
+        (0, "ended with code 0"),
+        (-99, "killed by signal 99"),
+    ],
+)
+def test_how_a_stage_ended_is_said(rig: Rig, code: int, reason: str) -> None:
+    rig.die("preprocess", code)
+    assert rig.warnings == [f"preprocess: {reason}; starts again in 0.05 s"]
+
+
+def test_the_delay_doubles_with_each_death_up_to_the_longest(rig: Rig) -> None:
+    delays = []
+    for _ in range(9):
+        rig.die("infer")
+        delays.append(rig.stage("infer").backoff_s)
+        rig.watch(delays[-1])
+        rig.says("infer", "ready")
+    assert delays == [0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+
+
+def test_a_stage_that_ran_long_enough_starts_again_with_the_shortest_delay(rig: Rig) -> None:
+    for _ in range(4):
+        rig.die("infer")
+        rig.watch(5)
+        rig.says("infer", "ready")
+    assert rig.stage("infer").backoff_s == 0.4
+    rig.clock.advance_ns(11 * SECOND_NS)
+    rig.beat()
+    rig.die("infer")
+    assert rig.stage("infer").backoff_s == 0.05
+
+
+@pytest.mark.parametrize(
+    ("stage", "mode"), [("capture", "live"), ("overlay", "live"), ("infer", "every-frame")]
+)
+def test_a_stage_that_cannot_be_done_without_ends_the_run_after_three_failed_starts(
+    make: Make, stage: str, mode: str
+) -> None:
+    rig = make(mode=mode)
+    rig.start()
+    for _ in range(3):
+        assert rig.supervisor.outcome.fatal == ""
+        rig.die(stage, 1)
+        rig.watch(10)
+    assert rig.supervisor.outcome.fatal == (
+        f"{stage}: ended with code 1, 3 times in a row without getting anywhere"
+    )
+    assert rig.supervisor.outcome.fatal_code is ExitCode.FAILED
+    assert rig.state(stage) is StageState.GIVEN_UP
+    assert rig.supervisor._over
+    assert len(rig.launcher.lives[stage]) == 3
+
+
+@pytest.mark.parametrize("stage", ["infer", "preprocess", "record"])
+def test_live_video_goes_on_however_often_the_annotation_path_cannot_start(make: Make, stage: str) -> None:
+    rig = make()
+    rig.start()
+    for _ in range(12):
+        rig.die(stage, 1)
+        rig.watch(10)
+        rig.beat()
+    assert rig.supervisor.outcome.fatal == ""
+    assert len(rig.launcher.lives[stage]) == 13
+
+
+def test_a_capture_that_dies_of_the_same_frame_again_and_again_ends_the_run(make: Make) -> None:
+    # It said it was ready each time, so it was started again for ever, and the run never ended.
+    rig = make()
+    rig.start()
+    rig.all_ready()
+    rig.board.cell("capture.captured").value = 50
+    for _ in range(4):
+        rig.die("capture", 75)
+        rig.watch(10)
+        rig.beat()
+        if rig.supervisor.outcome.fatal:
+            break
+        rig.says("capture", "ready")
+    assert "3 times in a row" in rig.supervisor.outcome.fatal
+
+
+def test_deaths_between_which_the_video_got_on_do_not_end_the_run(rig: Rig) -> None:
+    for _ in range(10):
+        rig.board.cell("overlay.presented").add()
+        rig.die("overlay")
+        rig.watch(10)
+        rig.beat()
+        rig.says("overlay", "ready")
+    assert rig.supervisor.outcome.fatal == ""
+
+
+def test_a_stage_that_cannot_be_started_at_all_takes_nobody_along(rig: Rig) -> None:
+    # A machine without memory for a process: this used to end the whole run, the video with it.
+    rig.launcher.refuses = {"infer"}
+    rig.die("infer")
+    rig.watch(1)
+    assert rig.state("infer") is StageState.DOWN
+    assert rig.warnings[-1] == "infer: cannot be started (cannot allocate memory); starts again in 0.1 s"
+    rig.launcher.refuses = set()
+    rig.beat()
+    rig.watch(1)
+    assert rig.state("infer") is StageState.STARTING
+
+
+def test_work_pending_without_progress_counts_as_hung(rig: Rig) -> None:
+    rig.board.cell("infer.busy_since_ns").value = rig.clock.now_ns()
+    rig.clock.advance_ns(5 * SECOND_NS)
+    rig.beat("infer")
+    rig.watch()
+    assert rig.handle("infer").kills == 0
+    rig.watch(0.001)
+    assert rig.launcher.lives["infer"][0].kills == 1
+    assert rig.warnings == ["infer: hung for 5 s: killed; starts again in 0.05 s"]
+    assert rig.board.value("infer.busy_since_ns") == 0
+
+
+def test_a_stage_that_gives_no_sign_of_life_is_killed(rig: Rig) -> None:
+    rig.clock.advance_ns(2 * SECOND_NS)
+    rig.beat("overlay")
+    rig.watch()
+    assert rig.handle("overlay").kills == 0
+    rig.watch(0.001)
+    assert rig.launcher.lives["overlay"][0].kills == 1
+    assert rig.warnings == ["overlay: no sign of life for 2 s: killed; starts again in 0.05 s"]
+
+
+def test_a_stage_has_its_own_time_to_open(make: Make) -> None:
+    rig = make(config_of(infer={"open_timeout_s": 60.0}))
+    rig.start()
+    for name in DISPLAY_FIRST:
+        if name != "infer":
+            rig.says(name, "ready")
+    for _ in range(59):
+        rig.clock.advance_ns(SECOND_NS)
+        rig.beat()
+        rig.watch()
+    assert rig.handle("infer").kills == 0
+    rig.clock.advance_ns(2 * SECOND_NS)
+    rig.beat()
+    rig.watch()
+    assert rig.launcher.lives["infer"][0].kills == 1
+    assert rig.warnings == ["infer: not ready after 60 s: killed; starts again in 0.05 s"]
+
+
+def test_a_long_opening_is_not_taken_for_silence_once_the_stage_is_ready(make: Make) -> None:
+    rig = make()
+    rig.start()
+    rig.clock.advance_ns(20 * SECOND_NS)
+    rig.all_ready()
+    rig.watch()
+    assert not any(handles[0].kills for handles in rig.launcher.lives.values())
+
+
+def test_a_gap_in_the_supervisors_own_time_is_nobody_elses_fault(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rig.supervisor, "_read_messages", lambda: None)
+    rig.supervisor._step()
+    rig.clock.advance_ns(60 * SECOND_NS)  # a laptop asleep
+    rig.supervisor._step()
+    assert not any(handles[0].kills for handles in rig.launcher.lives.values())
+    rig.beat("overlay")
+    for _ in range(5):
+        rig.clock.advance_ns(SECOND_NS // 2)
+        rig.beat("overlay")
+        rig.supervisor._step()
+    assert rig.launcher.lives["overlay"][0].kills == 1
+
+
+def test_capture_is_let_go_once_everybody_is_ready(make: Make) -> None:
+    rig = make()
+    rig.start()
+    for name in ("overlay", "record", "capture", "preprocess"):
+        rig.says(name, "ready")
+    rig.hears("capture")
+    rig.supervisor._let_capture_go(rig.clock.now_ns())
+    assert rig.hears("capture") == []
+    rig.says("infer", "ready")
+    rig.supervisor._let_capture_go(rig.clock.now_ns())
+    rig.supervisor._let_capture_go(rig.clock.now_ns())
+    assert rig.hears("capture") == ["go"]
+
+
+def test_the_video_starts_without_infer_when_that_takes_too_long_or_fails(make: Make) -> None:
+    for fails in (False, True):
+        rig = make()
+        rig.start()
+        for name in ("overlay", "record", "capture", "preprocess"):
+            rig.says(name, "ready")
+        if fails:
+            rig.die("infer", 1)
+        else:
+            rig.clock.advance_ns(10 * SECOND_NS)
+        rig.supervisor._let_capture_go(rig.clock.now_ns())
+        assert rig.hears("capture") == ["go"]
+        assert ("the video starts without it" in rig.warnings[-1]) == (not fails)
+
+
+def test_a_restarted_capture_goes_on_at_once(rig: Rig) -> None:
+    rig.supervisor._let_capture_go(rig.clock.now_ns())
+    rig.die("capture")
+    rig.watch(1)
+    rig.says("capture", "ready")
+    assert rig.hears("capture") == ["go"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "told"), [("infer", True), ("preprocess", True), ("overlay", True), ("record", False)]
+)
+def test_capture_sends_again_what_a_restarted_reader_of_its_frames_lost(
+    rig: Rig, stage: str, told: bool
+) -> None:
+    rig.hears("capture")
+    rig.die(stage)
+    rig.watch(1)
+    rig.says(stage, "ready")
+    assert ("resend" in rig.hears("capture")) == told
+
+
+def test_finishing_asks_capture_alone_and_only_once(rig: Rig) -> None:
+    for name in DISPLAY_FIRST:
+        rig.hears(name)
+    rig.supervisor.finish()
+    rig.supervisor.finish()
+    assert rig.hears("capture") == ["finish", "go"]
+    assert rig.hears("overlay") == []
+
+
+def test_the_first_interrupt_lets_what_is_under_way_end_and_the_second_cuts_it_short(rig: Rig) -> None:
+    rig.supervisor.interrupt()
+    assert (rig.supervisor._over, rig.supervisor.outcome.interrupted) == (False, True)
+    rig.supervisor.interrupt()
+    assert rig.supervisor._over
+
+
+def test_finishing_takes_no_longer_than_is_allowed(rig: Rig) -> None:
+    rig.supervisor.interrupt()
+    rig.supervisor._mind_the_time(rig.clock.now_ns() + 5 * SECOND_NS)
+    assert not rig.supervisor._over
+    rig.supervisor._mind_the_time(rig.clock.now_ns() + 5 * SECOND_NS + 1)
+    assert rig.supervisor._over
+
+
+def test_the_run_is_over_when_all_is_presented_and_recorded(rig: Rig) -> None:
+    rig.says("overlay", "presented_all")
+    assert not rig.supervisor._over
+    rig.says("record", "recorded_all")
+    assert rig.supervisor._over
+
+
+def test_outputs_that_are_never_finished_do_not_keep_a_run_for_ever(rig: Rig) -> None:
+    rig.says("overlay", "presented_all")
+    rig.supervisor._mind_the_time(rig.clock.now_ns() + 61 * SECOND_NS)
+    assert rig.supervisor._over
+    assert rig.warnings == ["supervisor: outputs not finished 60 s after the last frame"]
+
+
+def test_a_run_in_which_nothing_moves_after_the_last_frame_ends(rig: Rig) -> None:
+    # A record process that could never start was never told the end, and everybody waited for it.
+    rig.says("capture", "captured_all")
+    for second in range(0, 300, 10):
+        rig.clock.advance_ns(10 * SECOND_NS)
+        if second < 120:
+            rig.board.cell("overlay.presented").add()
+        rig.supervisor._mind_the_time(rig.clock.now_ns())
+        assert rig.supervisor._over == (second >= 180)
+
+
+def test_a_slow_network_is_no_standstill(rig: Rig) -> None:
+    rig.says("capture", "captured_all")
+    rig.board.cell("infer.busy_since_ns").value = 1
+    for _ in range(30):
+        rig.clock.advance_ns(10 * SECOND_NS)
+        rig.supervisor._mind_the_time(rig.clock.now_ns())
+    assert not rig.supervisor._over
+
+
+def test_an_error_of_capture_ends_the_run_with_its_code(rig: Rig) -> None:
+    rig.says("capture", "error", message="source: gone", exit_code=3)
+    assert (rig.supervisor.outcome.fatal, rig.supervisor.outcome.fatal_code) == (
+        "source: gone",
+        ExitCode.SOURCE,
+    )
+    assert rig.supervisor._over  # nothing was captured, so there is nothing to finish
+
+
+def test_the_first_fatal_error_is_the_one_that_is_told(rig: Rig) -> None:
+    rig.board.cell("capture.captured").value = 9
+    rig.supervisor.fail("first", ExitCode.MODEL)
+    rig.supervisor.fail("second", ExitCode.FAILED)
+    assert (rig.supervisor.outcome.fatal, rig.supervisor.outcome.fatal_code) == ("first", ExitCode.MODEL)
+    assert not rig.supervisor._over
+
+
+def test_an_error_of_infer_in_mid_video_does_not_end_a_live_run(make: Make) -> None:
+    for mode, fatal in (("live", ""), ("every-frame", "engine: lost")):
+        rig = make(mode=mode)
+        rig.start()
+        rig.all_ready()
+        rig.says("infer", "error", message="engine: lost", exit_code=4)
+        assert rig.supervisor.outcome.fatal == fatal
+
+
+def test_an_error_of_infer_before_it_was_ever_ready_ends_the_run(make: Make) -> None:
+    rig = make()
+    rig.start()
+    rig.says("infer", "error", message="weights: missing", exit_code=4)
+    assert rig.supervisor.outcome.fatal_code is ExitCode.MODEL
+
+
+def test_an_every_frame_run_ends_when_its_last_sink_has_failed(make: Make) -> None:
+    for mode, finishing in (("live", False), ("every-frame", True)):
+        rig = make(mode=mode, sinks=("jsonl:a", "jsonl:b"))
+        rig.start()
+        rig.all_ready()
+        rig.says("record", "sink_failed", sink="jsonl:a", message="disk full")
+        assert not rig.supervisor._finishing_ns
+        rig.says("record", "sink_failed", sink="jsonl:b", message="disk full")
+        assert bool(rig.supervisor._finishing_ns) == finishing
+        assert set(rig.supervisor.outcome.failed_sinks) == {"jsonl:a", "jsonl:b"}
+
+
+def need_ring(rig: Rig, stage: str, role: str, size_hw: tuple[int, int] = (48, 64)) -> list[int]:
+    """Ask for a ring as a stage does; returns the ring numbers it was given."""
+    rig.launcher.ends[stage].send({"t": "need_ring", "role": role, "size_hw": list(size_hw)})
+    rig.supervisor._drain_control(rig.stage(stage))
+    given = []
+    while (received := rig.launcher.ends[stage].receive()) is not None:
+        if received[0]["t"] == "ring":
+            given.append(received[0]["id"])
+    return given
+
+
+def test_readers_hear_of_a_ring_before_its_writer_does(rig: Rig) -> None:
+    rig.hears("overlay")
+    assert need_ring(rig, "capture", "captured") == [0]
+    assert rig.hears("overlay") == ["ring"]
+    assert rig.hears("preprocess") == ["ring"]
+    assert "ring" not in rig.hears("infer")
+
+
+def test_a_restarted_reader_gets_the_rings_again(rig: Rig) -> None:
+    need_ring(rig, "capture", "captured")
+    rig.die("preprocess")
+    rig.watch(1)
+    assert rig.hears("preprocess") == ["ring"]
+
+
+def test_a_restarted_writer_goes_on_with_its_ring_in_live_mode(rig: Rig) -> None:
+    assert need_ring(rig, "capture", "captured") == [0]
+    rig.die("capture")
+    rig.watch(1)
+    assert need_ring(rig, "capture", "captured") == [0]
+
+
+@pytest.mark.parametrize(("stage", "role"), [("capture", "captured"), ("overlay", "presented")])
+def test_in_every_frame_mode_a_restarted_writer_gets_a_ring_of_its_own(
+    make: Make, stage: str, role: str
+) -> None:
+    # Its readers still held slots of its predecessor's; it took all for free and wrote over them.
+    rig = make(mode="every-frame")
+    rig.start()
+    rig.all_ready()
+    assert need_ring(rig, stage, role) == [0]
+    assert need_ring(rig, stage, role) == [0]
+    rig.board.cell("capture.captured").add()
+    rig.board.cell("overlay.presented").add()
+    rig.die(stage)
+    rig.watch(1)
+    rig.hears(stage)
+    assert need_ring(rig, stage, role) == [1]
+    assert need_ring(rig, stage, role) == [1]
+
+
+def test_pictures_too_large_for_the_budget_end_the_run_with_the_setting_to_change(make: Make) -> None:
+    rig = make(config_of(capture={"ring_budget_mib": 16}))
+    rig.start()
+    rig.all_ready()
+    assert need_ring(rig, "capture", "captured", (4320, 7680)) == []
+    assert "Try: --set capture.ring_budget_mib=" in rig.supervisor.outcome.fatal
+    assert rig.supervisor.outcome.fatal_code is ExitCode.USAGE
+
+
+def test_a_stage_that_does_not_end_in_time_is_killed(make: Make) -> None:
+    rig = make()
+    rig.start()
+    rig.handle("infer").deaf = True
+    rig.supervisor._stop_all()
+    assert rig.handle("infer").kills == 1
+    assert rig.handle("overlay").kills == 0
+    assert {rig.state(name) for name in DISPLAY_FIRST} == {StageState.ENDED}
+    rig.launcher.closed = 0  # the fixture ends it once more
+
+
+def test_a_run_of_too_many_sources_for_one_message_says_so(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = make()
+
+    def start(*_: Any) -> Any:
+        left, right = ControlChannel.pair()
+        try:
+            left.send({"t": "run", "sources": ["x" * 100] * 10_000})
+        finally:
+            left.close()
+            right.close()
+
+    monkeypatch.setattr(rig.launcher, "start", start)
+    with pytest.raises(ConfigError, match=r"Try: fewer sources in one run"):
+        rig.start()
+
+
+def test_what_sources_say_is_kept_by_source(rig: Rig) -> None:
+    rig.says(
+        "capture", "source_end", source_id=0, status="lost", faults={"corrupt_packet": 2}, message="cut off"
+    )
+    rig.says("capture", "source_end", source_id=0, status="done", faults={"corrupt_packet": 1}, message="")
+    source = rig.supervisor.outcome.sources[0]
+    assert (source.status, source.faults) == ("done", {"corrupt_packet": 3})
+    assert rig.told == [("error", "capture: cut off")]
