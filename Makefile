@@ -10,6 +10,7 @@ MYPY_TREE := .mypy-tree/endostream
 # What opencv-python's wheel expects of the system.
 SYSTEM_LIBRARIES := libgl1 libglib2.0-0 libxcb1 libsm6 libxext6
 PYTEST_FLAGS ?=
+BENCH_FLAGS ?=
 
 .PHONY: help demo test lint bench wheel clean
 .DELETE_ON_ERROR:
@@ -18,7 +19,7 @@ help:
 	@echo "make demo    install into $(VENV) and play the rendered colon; says where video and report are"
 	@echo "make test    the tests (PYTEST_FLAGS='-k name' for some)"
 	@echo "make lint    ruff and mypy --strict"
-	@echo "make bench   the benchmarks"
+	@echo "make bench   the benchmarks, half an hour, into docs/benchmarks.md (BENCH_FLAGS=--quick to try them)"
 	@echo "make wheel   the package, in dist/"
 	@echo "make clean   remove what these targets made"
 
@@ -38,7 +39,11 @@ lint: $(VENV)/.installed-lint
 		$(foreach package,$(PACKAGES),-p endostream.$(package))
 
 bench: $(VENV)/.installed-bench
-	set -e; for script in tests/bench/bench_*.py; do echo "== $$script"; $(BIN)/python $$script; done
+	@status=0; for script in tests/bench/bench_*.py; do \
+		echo "== $$script"; $(BIN)/python $$script $(BENCH_FLAGS) || status=$$?; \
+	done; \
+	if [ -z "$(BENCH_FLAGS)" ]; then $(BIN)/python tests/bench/render.py || status=$$?; fi; \
+	exit $$status
 
 wheel: $(VENV)/.installed
 	rm -rf build
