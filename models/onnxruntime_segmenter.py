@@ -50,9 +50,10 @@ class OnnxruntimeSegmenter(LogitsSegmenter):
             raise ModelError(
                 f"model: {path}; not an ONNX file ONNX Runtime can read ({error!s:.160})"
             ) from error
-        ports = (self._session.get_inputs(), self._session.get_outputs())
-        hw = require_signature(path, *([_port(port) for port in side] for side in ports), input_hw)
-        self._input = ports[0][0].name
+        inputs = [_port(port) for port in self._session.get_inputs()]
+        outputs = [_port(port) for port in self._session.get_outputs()]
+        hw = require_signature(path, inputs, outputs, input_hw)
+        self._input = inputs[0][0]
         self.info = SegmenterInfo(name, hw, f"onnxruntime {onnxruntime.__version__} {precision}", digest)
 
     def logits(self, image_rgb: ImageRgb) -> Logits:

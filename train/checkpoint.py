@@ -45,7 +45,7 @@ class Progress:
 
 def save_checkpoint(folder: Path, state: State, recipe: Recipe, progress: Progress) -> None:
     """Write ``state`` and ``progress`` to ``folder``."""
-    arrays = {f"weight_{i}": value for i, value in enumerate(state.weights)}
+    arrays: dict[str, Any] = {f"weight_{i}": value for i, value in enumerate(state.weights)}
     arrays |= {f"optimiser_{i}": value for i, value in enumerate(state.optimiser)}
     note = {
         "recipe": recipe.model_dump(),
@@ -54,10 +54,11 @@ def save_checkpoint(folder: Path, state: State, recipe: Recipe, progress: Progre
         "best_epoch": progress.best_epoch,
         "rows": progress.rows,
     }
+    arrays["note"] = np.array(json.dumps(note))
     path = folder / FILE
     beside = path.with_suffix(".tmp")
     with beside.open("wb") as file:
-        np.savez(file, note=np.array(json.dumps(note)), **arrays)
+        np.savez(file, **arrays)
         file.flush()
         os.fsync(file.fileno())
     beside.replace(path)

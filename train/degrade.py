@@ -92,16 +92,17 @@ def noise(image_rgb: ImageRgb, random: np.random.Generator) -> ImageRgb:
     height, width = image_rgb.shape[:2]
     coarse = int(random.integers(1, 3))
     shape = (-(-height // coarse), -(-width // coarse), 3)
-    grain = random.standard_normal(shape, dtype=np.float32) * np.float32(random.uniform(2, 10))
-    grain = cv2.resize(grain, (width, height), interpolation=cv2.INTER_LINEAR)
-    return _to_bytes(image_rgb + grain)
+    coarse_grain = random.standard_normal(shape, dtype=np.float32) * np.float32(random.uniform(2, 10))
+    grain = cv2.resize(coarse_grain, (width, height), interpolation=cv2.INTER_LINEAR)
+    return _to_bytes(image_rgb.astype(np.float32) + grain)
 
 
 def jpeg(image_rgb: ImageRgb, random: np.random.Generator) -> ImageRgb:
     """Compressed at quality 25 to 90, with the halved chroma of any video."""
     quality = int(random.integers(25, 91))
     _, data = cv2.imencode(".jpg", image_rgb[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1], np.uint8)
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
+    return np.ascontiguousarray(decoded[..., ::-1])
 
 
 def speculars(image_rgb: ImageRgb, random: np.random.Generator) -> ImageRgb:
@@ -118,4 +119,5 @@ def speculars(image_rgb: ImageRgb, random: np.random.Generator) -> ImageRgb:
 
 
 def _to_bytes(values: npt.NDArray[np.floating]) -> ImageRgb:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    out: ImageRgb = np.clip(np.rint(values), 0, 255).astype(np.uint8)
+    return out

@@ -24,9 +24,10 @@ def _moved(sample: Sample, zoom: float, angle_deg: float, at: tuple[float, float
     height, width = sample.mask.shape
     room = np.array([width, height]) * (1 - 1 / zoom)
     centre = np.array([width, height]) / 2 + (np.array(at) - 0.5) * room
-    matrix = cv2.getRotationMatrix2D((float(centre[0]), float(centre[1])), angle_deg, zoom)
+    about = (float(centre[0]), float(centre[1]))
+    matrix = np.array(cv2.getRotationMatrix2D(about, angle_deg, zoom), np.float64)
     matrix[:, 2] += np.array([width, height]) / 2 - centre
-    return warped(sample, np.asarray(matrix, np.float64), (height, width))
+    return warped(sample, matrix, (height, width))
 
 
 def _centre_crop(sample: Sample, random: np.random.Generator) -> Sample:
