@@ -22,8 +22,9 @@ WRITER_CAUSES = ("no_reader", "link_full")
 READER_CAUSES = ("superseded", "overwritten", "duplicate", "invalid", "source_changed", "stage_error")
 """Why a reader did not use a message: a newer one was there; its slot was overwritten; it had it already; it could
 not be parsed or did not fit; it belongs to another source or loop; the stage failed on it."""
-SINK_CAUSES = ("sink_full", "sink_failed")
-"""Why a sink did not write: its queue was full; it had failed before, or failed on this one."""
+SINK_CAUSES = ("sink_full", "sink_failed", "end_of_run")
+"""Why a sink did not write: its queue was full; it had failed before, or failed on this one; the run was cut short
+with the frame still in its queue."""
 
 _STAGE_CELLS = (
     "state",

@@ -90,7 +90,7 @@ class SinkThread(threading.Thread):
                 self._jobs.put(None, timeout=0.1)
                 return
             except queue.Full:
-                continue
+                self._record.host.beat()
 
     def run(self) -> None:
         """Open the sink with the first frame, write until the end, and finish the output."""
@@ -98,6 +98,8 @@ class SinkThread(threading.Thread):
         try:
             while (job := self._jobs.get()) is not None:
                 if self.give_up:
+                    self._leave(job)
+                    self.leave_queued()
                     break
                 if not self._failed and not self._written_before(job.presented.frame.key):
                     if sink is None:
@@ -122,6 +124,18 @@ class SinkThread(threading.Thread):
         self._cells["next_seq"].value = key.seq + 1
         self._cells["written"].add()
         self._delay.record(self._record.host.clock.now_ns() - presented.present_ns)
+
+    def leave_queued(self) -> None:
+        """Count what is queued as not written, since the run was cut short."""
+        with contextlib.suppress(queue.Empty):
+            while True:
+                job = self._jobs.get_nowait()
+                if job is not None:
+                    self._leave(job)
+
+    def _leave(self, job: Job) -> None:
+        if not self._written_before(job.presented.frame.key):
+            self._cells["dropped.end_of_run"].add()
 
     def _written_before(self, key: FrameKey) -> bool:
         """Whether this sink, before a restart, wrote the frame already (every-frame mode sends again)."""
@@ -187,10 +201,9 @@ class Record:
                 self._read_inbox()
                 self._settle()
                 for message in self._reader.receive():
-                    if message.kind is Kind.EOS:
-                        ended = True
-                        break
-                    self._take(message)
+                    ended = message.kind is Kind.EOS  # what comes behind an end takes it back
+                    if not ended:
+                        self._take(message)
                 if ended:
                     self._finish()
                     self.host.say("recorded_all")
@@ -198,6 +211,9 @@ class Record:
         finally:
             self._cut_short()
             self._reader.close()
+            if not any(sink.is_alive() for sink in self._sinks):
+                os.close(self._wake_read)
+                os.close(self._wake_write)
 
     def _read_inbox(self) -> None:
         while self.host.inbox:
@@ -283,6 +299,8 @@ class Record:
         for sink in self._sinks:
             if sink.is_alive():
                 sink.join(_SHUT_DOWN_S)
+            if sink.is_alive():  # stuck in a write; what waits behind it is never written
+                sink.leave_queued()
 
 
 def run_record(host: StageHost) -> None:

@@ -48,7 +48,8 @@ def frame_counts(board: Board, video: LinkTotals, every_frame: bool) -> FrameCou
     """The frames' account: captured by capture, presented by overlay, dropped on the link between them.
 
     In every-frame mode a frame lost with a stage is sent again, so only what capture itself still holds may be in
-    flight; that is what a run that was cut short leaves.
+    flight; that is what a run that was cut short leaves. In live mode a message lost with overlay may be of a frame
+    that it had presented and not yet acknowledged when it died, one for each time it was restarted at most.
     """
     captured, presented = board.value("capture.captured"), board.value("overlay.presented")
     dropped = dict(video.dropped)
@@ -58,6 +59,12 @@ def frame_counts(board: Board, video: LinkTotals, every_frame: bool) -> FrameCou
         held = board.value("capture.held")
         rest = captured - presented - sum(dropped.values())
         in_flight = rest if 0 <= rest <= held else held
+    elif lost := dropped.pop("lost_with_stage", 0):
+        unseen = captured - presented - sum(dropped.values()) - in_flight
+        if not 0 <= lost - unseen <= board.value("overlay.restarts"):
+            unseen = lost
+        if unseen:
+            dropped["lost_with_stage"] = unseen
     return FrameCounts(
         captured=captured,
         presented=presented,
@@ -80,7 +87,7 @@ def sink_totals(board: Board, number: int) -> SinkTotals:
     if rest > 0 and (board.value("record.restarts") or board.value("overlay.restarts")):
         dropped["lost_with_stage"] = rest
     elif 0 < rest <= link.in_flight:
-        dropped["end_of_run"] = rest
+        dropped["end_of_run"] = dropped.get("end_of_run", 0) + rest
     return SinkTotals(
         offered=offered,
         written=written,
