@@ -138,6 +138,76 @@ class PhantomSettings(Section):
         return frame_rate(self.fps)
 
 
+class LiveSettings(Section):
+    """Live sources: what to ask of them, and how they are won back when they are lost."""
+
+    width: int | None = setting(None, "Width to capture in, null for the source's own.", "px", ge=16, le=7680)
+    height: int | None = setting(
+        None, "Height to capture in, null for the source's own.", "px", ge=16, le=4320
+    )
+    fps: Rate | None = setting(
+        None,
+        "Rate to capture at, null for the source's best up to 60.",
+        "frames/s",
+        "null, or a number or fraction from 1 to 240 frames/s, such as 30000/1001",
+    )
+    pixel_format: Literal["auto", "bgr", "rgb", "nv12", "yuv420", "yuyv", "uyvy", "grey", "mjpeg"] = setting(
+        "auto", "Pixel format of a capture device; auto: the cheapest that reaches the rate."
+    )
+    buffers: int = setting(3, "Buffers that a capture device fills in turn.", "buffers", ge=2, le=4)
+    reader: Literal["auto", "own", "ffmpeg"] = setting(
+        "auto",
+        "Who reads a capture device; auto: we, or FFmpeg where the device offers only what we do not read.",
+    )
+    silence_s: float = setting(
+        2.0, "A source without a picture for so long counts as lost and is opened again.", "s", gt=0, le=600
+    )
+    open_timeout_s: float = setting(
+        10.0, "Most time for opening a stream or a pipe and its first picture.", "s", gt=0, le=600
+    )
+    backoff_min_s: float = setting(
+        0.1, "Wait before a lost source is first opened again; doubles each time.", "s", gt=0, le=60
+    )
+    backoff_max_s: float = setting(2.0, "Longest wait before it is opened again.", "s", gt=0, le=600)
+    give_up_s: float = setting(
+        0.0, "A source lost for so long ends the run with exit code 3, 0 for never.", "s", ge=0, le=86_400
+    )
+    wait_at_start: bool = setting(
+        False, "A source that is not there at the start is waited for instead of ending the run."
+    )
+    pipe_format: Literal[
+        "yuv4mpeg", "bgr24", "rgb24", "gray", "yuv420p", "yuv422p", "yuv444p", "nv12", "yuyv422", "uyvy422"
+    ] = setting("yuv4mpeg", "What a pipe writes; all but yuv4mpeg need live.width, live.height and live.fps.")
+    rtsp_transport: Literal["tcp", "udp"] = setting(
+        "tcp", "How RTSP sends pictures; udp loses some on a poor network, tcp delays them."
+    )
+    stream_options: dict[str, Any] = setting({}, "Options of FFmpeg for opening a stream, above our own.")
+
+    @property
+    def size_hw(self) -> tuple[int, int] | None:
+        """Height and width asked for, None if not."""
+        return None if self.width is None or self.height is None else (self.height, self.width)
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames a second asked for, exact, None if not."""
+        return None if self.fps is None else frame_rate(self.fps)
+
+    def check(self) -> None:
+        """Raise ValueError for what no single setting can tell."""
+        if (self.width is None) != (self.height is None):
+            raise ValueError("live.width, live.height: only one of them is set; expected both or none")
+        shortest, longest = self.backoff_min_s, self.backoff_max_s
+        if shortest > longest:
+            raise ValueError(
+                f"live.backoff_min_s: {shortest:g}; expected at most live.backoff_max_s ({longest:g})"
+            )
+        if self.pipe_format != "yuv4mpeg" and (self.size_hw is None or self.fps is None):
+            raise ValueError(
+                f"live.pipe_format: {self.pipe_format}; expected live.width, live.height and live.fps with it"
+            )
+
+
 class CaptureSettings(Section):
     """Capture, and the ring of pictures it writes."""
 
@@ -256,6 +326,7 @@ class Config(Section):
 
     replay: ReplaySettings = Field(default_factory=ReplaySettings)
     phantom: PhantomSettings = Field(default_factory=PhantomSettings)
+    live: LiveSettings = Field(default_factory=LiveSettings)
     capture: CaptureSettings = Field(default_factory=CaptureSettings)
     preprocess: PreprocessSettings = Field(default_factory=PreprocessSettings)
     infer: InferSettings = Field(default_factory=InferSettings)
@@ -273,6 +344,7 @@ class Config(Section):
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         """Check what no single setting can."""
+        self.live.check()
         window, ahead, slots = (
             self.links.window_frames,
             self.capture.lookahead_frames,
