@@ -18,6 +18,7 @@ import typer
 
 from endostream.configs.errors import ConfigError, EndostreamError, ExitCode, SinkError
 
+from . import cli_train
 from .cli_options import (
     AsJson,
     Choice,
@@ -193,6 +194,9 @@ def doctor(as_json: AsJson = False) -> None:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     else:
         print(diagnosis_text(found), end="")
+
+
+cli_train.add_to(app)
 
 
 def _load(

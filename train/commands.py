@@ -86,6 +86,7 @@ def train_command(request: TrainRequest, say: Callable[[str], None] = say_on_std
     Raises:
         EndostreamError: as ``train.train`` does, or no backend is installed.
     """
+    from .kvasir import find_pairs, require_sound
     from .recipe import load_recipe
 
     name = request.recipe or request.preset or "resunet-small"
@@ -93,6 +94,7 @@ def train_command(request: TrainRequest, say: Callable[[str], None] = say_on_std
     recipe = load_recipe(name, settings)
     if request.preset and recipe.preset != request.preset:
         raise ConfigError(f"--preset: {request.preset}; the recipe {name} is for {recipe.preset}")
+    require_sound(find_pairs(request.data), say)  # before what takes long to load, or is not installed
     choose_backend(request.backend, request.threads, deterministic=request.deterministic)
     from .train import RunOptions, train
 

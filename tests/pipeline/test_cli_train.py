@@ -1,0 +1,101 @@
+"""train, evaluate and export on the command line: options arrive, mistakes are one line and an exit code."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from endostream.configs.errors import ExitCode
+from endostream.pipeline.cli import run_command
+from endostream.train import commands
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Four grey pairs of 32 × 48."""
+    for folder in ("images", "masks"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+    for index in range(4):
+        mask = np.zeros((32, 48), np.uint8)
+        mask[8:20, 10:30] = 255
+        cv2.imwrite(str(tmp_path / "data" / "images" / f"{index}.png"), np.dstack([mask // 2 + 90] * 3))
+        cv2.imwrite(str(tmp_path / "data" / "masks" / f"{index}.png"), mask)
+    return tmp_path / "data"
+
+
+def test_evaluate_prints_every_metric_as_json(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        run_command(["evaluate", "--segmenter", "fcm-plain", "--data", str(data), "--json"]) == ExitCode.DONE
+    )
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["images"] == 4
+    assert {"dice_per_image", "miou_two_class_thresholds", "boundary_f_per_image", "speed"} <= set(answer)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["evaluate", "--segmenter", "nope", "--data", "DATA"], ExitCode.USAGE, "segmenter: 'nope'"),
+        (["evaluate", "--segmenter", "fcm", "--data", "NONE"], ExitCode.SOURCE, "no such folder"),
+        (
+            ["evaluate", "--segmenter", "fcm", "--data", "DATA", "--list", "NONE"],
+            ExitCode.USAGE,
+            "cannot be read",
+        ),
+        (["train", "--data", "NONE"], ExitCode.SOURCE, "no such folder"),
+        (["train", "--data", "DATA", "--set", "epoch=3"], ExitCode.USAGE, "Try: epochs"),
+        (["train", "--data", "DATA", "--preset", "huge"], ExitCode.USAGE, "recipe: 'huge'"),
+        (["export", "--data", "DATA"], ExitCode.USAGE, "nothing to export"),
+        (["export", "--data", "DATA", "--run", "NONE"], ExitCode.USAGE, "no run of endostream train"),
+    ],
+)
+def test_a_mistake_is_one_line_and_its_exit_code(
+    data: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int, said: str
+) -> None:
+    places = {"DATA": str(data), "NONE": str(data / "none")}
+    assert run_command([places.get(each, each) for each in arguments]) == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert said in err
+
+
+def test_bad_data_is_named_before_anything_is_loaded(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "masks" / "1.png").unlink()
+    (data / "images" / "2.png").write_bytes(b"")
+    assert run_command(["train", "--data", str(data)]) == ExitCode.SOURCE
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    assert "mask of 1: missing" in lines[0]
+    assert "0 bytes" in lines[1]
+
+
+def test_the_options_of_train_arrive(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    taken: list[Any] = []
+    answer = {"weights": "w", "best_val_dice_per_image": 0.5, "best_epoch": 3}
+    monkeypatch.setattr(commands, "train_command", lambda request: taken.append(request) or answer)
+    arguments = "train --data D --recipe small-cpu --out O --split drawn --set epochs=3 --resume --teacher T"
+    arguments += " --workers 0 --threads 2 --backend jax --stop-after 2 --no-deterministic"
+    assert run_command(arguments.split()) == ExitCode.DONE
+    assert taken == [
+        commands.TrainRequest(
+            data=Path("D"),
+            recipe="small-cpu",
+            out=Path("O"),
+            split="drawn",
+            settings=("epochs=3",),
+            resume=True,
+            teacher=Path("T"),
+            workers=0,
+            threads=2,
+            backend="jax",
+            stop_after=2,
+            deterministic=False,
+        )
+    ]
+    assert capsys.readouterr().out == "w: validation Dice per image 0.5000, epoch 3\n"
