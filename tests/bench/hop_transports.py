@@ -23,6 +23,7 @@ from endostream.pipeline.ring import Block, FrameRing, RingShape, SlotPool
 from endostream.pipeline.wire import FrameHeader, Kind, unpack_frame
 
 SIZE_HW = (1080, 1920)
+TIME_BASE = Fraction(1, 60)
 SLOTS = 16
 """Pictures in rotation at the sender, ours and theirs: as many as a ring has by default."""
 LINK = "capture-overlay"
@@ -95,9 +96,7 @@ class DescriptorSender(Sender):
 
     def send(self, number: int) -> None:
         generation = self._ring.commit(self._slot)
-        header = FrameHeader(
-            FrameKey(0, 0, number), number, Fraction(1, 60), 0, SIZE_HW, 0, self._slot, generation
-        )
+        header = FrameHeader(FrameKey(0, 0, number), number, TIME_BASE, 0, SIZE_HW, 0, self._slot, generation)
         self._writer.send(Kind.FRAME, header.pack(), token=header.key)
         self._pool.give(self._slot)
 

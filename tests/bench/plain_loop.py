@@ -1,6 +1,6 @@
 """The loop someone would write without endostream: one process, OpenCV reads, and each frame goes through all steps.
 
-    python tests/bench/plain_loop.py SOURCE OUT [--writer pyav|cv2]
+    python tests/bench/plain_loop.py SOURCE OUT [--writer pyav|cv2] [--threads N]
 
 Run by ``bench_replay.py`` as a process of its own. It does what the pipeline does for each frame: field of view,
 transform, segmentation by fuzzy c-means, marks and HUD, and a video file, with the very functions the pipeline calls.
@@ -40,11 +40,12 @@ class Writer(Protocol):
 
 
 class PyavWriter:
-    """The pipeline's own file, with its default settings."""
+    """The pipeline's own file, with its default settings but for the encoder's threads."""
 
-    def __init__(self, path: Path, size_hw: SizeHW, fps: float) -> None:
+    def __init__(self, path: Path, size_hw: SizeHW, fps: float, threads: int) -> None:
         period_s = 1 / Fraction(fps).limit_denominator(1001)
-        encoding = encoding_for(path.suffix, size_hw, period_s, period_s, Config().record.model_dump())
+        options = Config().record.model_dump() | {"threads": threads}
+        encoding = encoding_for(path.suffix, size_hw, period_s, period_s, options)
         self._file = VideoFile(path, size_hw, period_s, encoding)
         self._ticks = round(period_s / encoding.tick_s)
         self._count = 0
@@ -58,9 +59,9 @@ class PyavWriter:
 
 
 class Cv2Writer:
-    """As most would."""
+    """As most would; it takes no number of threads."""
 
-    def __init__(self, path: Path, size_hw: SizeHW, fps: float) -> None:
+    def __init__(self, path: Path, size_hw: SizeHW, fps: float, threads: int) -> None:
         code = cv2.VideoWriter.fourcc(*"mp4v")
         self._writer = cv2.VideoWriter(str(path), code, fps, size_hw[::-1])
 
@@ -77,6 +78,8 @@ class Steps:
     def __init__(self, fps: float) -> None:
         self._segmenter = FcmSegmenter()
         self._segmenter.warm_up()
+        overlay = Config().overlay
+        self._style = MarkStyle(overlay.colour_bgr, overlay.fill_alpha, overlay.contour, overlay.box)
         self._tracker = FieldOfViewTracker(Config().preprocess.interval_frames)
         self._fps = fps
         self._view: object = None
@@ -95,14 +98,16 @@ class Steps:
         mask = self._segmenter.segment(image_rgb).mask & self._inside
         placed = self._transform.inverse_mask_bounds(mask)
         marks = marks_from_mask(placed.mask, placed.top, placed.left)
-        draw_marks(image_bgr, marks, MarkStyle())
+        draw_marks(image_bgr, marks, self._style)
         info = HudInfo(MaskState.FRESH, 0.0, self._fps, "fcm", bool(marks.boxes), "", self._seconds)
         box = Box(view.rect.left, view.rect.top, view.rect.width, view.rect.height)
         draw_hud(image_bgr, info, box)
         self._seconds += 1 / self._fps
 
 
-def run(source: str, out: Path, writer_class: "type[PyavWriter] | type[Cv2Writer]") -> dict[str, float]:
+def run(
+    source: str, out: Path, writer_class: "type[PyavWriter] | type[Cv2Writer]", threads: int
+) -> dict[str, float]:
     """The whole loop; returns the frames it played and the seconds from the first read to the finished file."""
     capture = cv2.VideoCapture(source)
     fps = capture.get(cv2.CAP_PROP_FPS)
@@ -116,7 +121,7 @@ def run(source: str, out: Path, writer_class: "type[PyavWriter] | type[Cv2Writer
             break
         image_bgr: ImageBgr = np.asarray(image, np.uint8)
         if writer is None:
-            writer = writer_class(out, (image_bgr.shape[0], image_bgr.shape[1]), fps)
+            writer = writer_class(out, (image_bgr.shape[0], image_bgr.shape[1]), fps, threads)
         steps.annotate(image_bgr)
         writer.write(image_bgr)
         frames += 1
@@ -131,9 +136,10 @@ def main() -> None:
     parser.add_argument("source")
     parser.add_argument("out", type=Path)
     parser.add_argument("--writer", choices=("pyav", "cv2"), default="pyav")
+    parser.add_argument("--threads", type=int, default=Config().record.threads, help="of the encoder")
     arguments = parser.parse_args()
     writer = PyavWriter if arguments.writer == "pyav" else Cv2Writer
-    print(json.dumps(run(arguments.source, arguments.out, writer)))
+    print(json.dumps(run(arguments.source, arguments.out, writer, arguments.threads)))
 
 
 if __name__ == "__main__":
