@@ -9,6 +9,7 @@ In every-frame mode a frame waits for its answer, and its credit goes back when 
 import gc
 from collections import deque
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 import cv2
 
@@ -20,13 +21,17 @@ from .hud import no_signal_picture
 from .link import LinkReader, Received
 from .overlay import Answer, Blanker, OverlayStage, answer_from_mask, failure
 from .sink import SinkContext, open_sink, parse_sink
+from .source import is_live
 from .supervision import StageState
 from .tally import PresentTally
 from .wire import FrameHeader, Kind, PresentedHeader, WireError, unpack_fail, unpack_frame, unpack_mask
 
 _SILENCE_NS = 500_000_000
 _SILENCE_PERIODS = 4
+_FIRST_PICTURE_NS = 2_000_000_000
+"""What a live source may take for its first picture until "no signal" is shown."""
 _CARD_INTERVAL_NS = 200_000_000
+_EXPECTED_SIZE_HW = (576, 720)
 _LAST_MASKS_NS = 500_000_000
 _UNANSWERED_NS = 10_000_000_000
 
@@ -72,6 +77,7 @@ class Presenter:
         self._last_card_ns = 0
         self._last_answer_ns = host.clock.now_ns()
         self._last_header: FrameHeader | None = None
+        self._header_to_come = self._expected_header()
         self._cells = {name: board.cell(f"overlay.{name}") for name in board.group("overlay")}
         self._up = {stage: board.cell(f"{stage}.state") for stage in ("preprocess", "infer")}
         self._restarts = {stage: board.cell(f"{stage}.restarts") for stage in ("preprocess", "infer")}
@@ -157,7 +163,7 @@ class Presenter:
         waiting = self._frames[0]
         header = waiting.header
         if self._every_frame:
-            answer = self._answers.get(header.key) or self._give_up(header)
+            answer = self._answers.get(header.key) or self._give_up(waiting)
             if answer is None:
                 return False
         canvas = self._easel.take(header.size_hw)
@@ -291,14 +297,19 @@ class Presenter:
         self._answers[answer.key] = answer
         self._masks_link.done(message)
 
-    def _give_up(self, header: FrameHeader) -> Answer | None:
+    def _give_up(self, waiting: Waiting) -> Answer | None:
         """In every-frame mode: a failure for a frame that nobody will answer any more, None while one may."""
-        if not self._ended_ns or self._down() or self.host.board.value("infer.busy_since_ns"):
-            self._last_answer_ns = self.host.clock.now_ns()
+        now_ns = self.host.clock.now_ns()
+        if any(cell.value != StageState.RUNNING for cell in self._up.values()) or self._annotating():
+            self._last_answer_ns = now_ns
+        if now_ns - max(self._last_answer_ns, waiting.message.received_ns) < _UNANSWERED_NS:
             return None
-        if self.host.clock.now_ns() - self._last_answer_ns < _UNANSWERED_NS:
-            return None
+        header = waiting.header
         return self._answers.setdefault(header.key, failure(header, "no answer from the annotation path"))
+
+    def _annotating(self) -> bool:
+        """Whether the annotation path is at work on some frame."""
+        return any(self.host.board.value(f"{stage}.busy_since_ns") for stage in self._up)
 
     def _down(self) -> str:
         """Which stage of the annotation path is down, "" if none is or if they are still starting."""
@@ -312,6 +323,14 @@ class Presenter:
 
     # Ends and silence
 
+    def _expected_header(self) -> FrameHeader | None:
+        """What stands for the first frame of a live source until it comes; None where none is live."""
+        if not any(is_live(address) for address in self.host.spec.sources):
+            return None
+        size_hw = self.host.config.live.size_hw or _EXPECTED_SIZE_HW
+        now_ns = self.host.clock.now_ns()
+        return FrameHeader(FrameKey(0, 0, 0), 0, Fraction(1, 90_000), now_ns, size_hw, 0, 0, 0)
+
     def _mind_the_end(self) -> None:
         if not self._ended_ns or self._frames:
             return
@@ -324,15 +343,18 @@ class Presenter:
 
     def _mind_the_silence(self) -> None:
         """By our own clock: a source that fell silent is shown as such, never as a picture that seems live."""
-        if self._every_frame or self._ended_ns or self._last_header is None:
+        header = self._last_header or self._header_to_come
+        if self._every_frame or self._ended_ns or header is None:
             return
         now_ns = self.host.clock.now_ns()
-        limit_ns = max(_SILENCE_NS, _SILENCE_PERIODS * (self._overlay.interval_ns or 0))
-        silent_ns = now_ns - self._last_frame_ns
+        if self._last_header is None:
+            limit_ns, silent_ns = _FIRST_PICTURE_NS, now_ns - header.capture_ns
+        else:
+            limit_ns = max(_SILENCE_NS, _SILENCE_PERIODS * (self._overlay.interval_ns or 0))
+            silent_ns = now_ns - self._last_frame_ns
         if silent_ns < limit_ns or now_ns - self._last_card_ns < _CARD_INTERVAL_NS:
             return
         self._last_card_ns = now_ns
-        header = self._last_header
         card = no_signal_picture(header.size_hw, silent_ns / 1e9)
         frame = Frame(header.key, header.pts, header.time_base, now_ns, card)
         self._sink.write(Presented(frame, Annotation(), now_ns, None, True))
