@@ -9,6 +9,7 @@ NumPy arrays.
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -131,6 +132,7 @@ def _start_worker(plan: BatchPlan) -> None:
     """In the worker: take the plan, one thread for OpenCV, and end with the parent, however that ends."""
     global _plan
     _plan = plan
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent's to answer
     cv2.setNumThreads(1)
     parent: Any = multiprocessing.parent_process()
 

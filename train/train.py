@@ -30,7 +30,7 @@ from .batches import Batches, BatchPlan
 from .checkpoint import FILE, Progress, Row, load_checkpoint, save_checkpoint
 from .curve import EventLog, draw_curve, write_csv
 from .kvasir import Pair, find_pairs, require_sound
-from .learner import Learner, build_learner, build_optimiser, copy_averaged, put_state, state_of
+from .learner import Learner, State, build_learner, build_optimiser, copy_averaged, put_state, state_of
 from .recipe import Recipe
 from .splits import Split, choose_split
 from .store import store_from_pairs
@@ -108,8 +108,7 @@ def train(recipe: Recipe, options: RunOptions, say: Say = print) -> Progress:
     with Batches(plan, options.workers) as batches:
         run = _Run(recipe, options, batches, validator, say)
         if state is not None:
-            run.learner_for(progress.epochs_done)
-            put_state(run.learner, state)
+            run.take_up(progress.epochs_done, state)
         return run.through(progress)
 
 
@@ -123,17 +122,13 @@ class _Run:
         self._validator, self._say = validator, say
         self._network = build_resunet(preset_config(recipe.preset))
         self._px = 0
-        self.learner: Any = None
+        self._learner: Any = None
 
-    def learner_for(self, epoch: int) -> None:
-        """Make ``learner`` one of the input size of ``epoch``; it keeps its state where it had one."""
-        px = self._batches.plan.input_px(epoch)
-        if px == self._px:
-            return
-        state = state_of(self.learner) if self._px else None
-        self.learner, self._px = _new_learner(self._recipe, self._options, self._batches.plan, px), px
-        if state:
-            put_state(self.learner, state)
+    def take_up(self, epochs_done: int, state: State) -> None:
+        """Go on from a saved state."""
+        self._learner_for(epochs_done)
+        put_state(self._learner, state)
+        copy_averaged(self._learner, self._network)
 
     def through(self, progress: Progress) -> Progress:
         """Every epoch that is left: train, validate the averaged weights, keep, tell."""
@@ -142,12 +137,12 @@ class _Run:
         started, drawn, first = time.monotonic(), time.monotonic(), progress.epochs_done
         last = min(recipe.epochs, self._options.stop_after or recipe.epochs)
         for epoch in range(first, last):
-            self.learner_for(epoch)
+            self._learner_for(epoch)
             row = self._epoch(epoch)
             progress = self._kept(progress, row)
             events.write(row)
             write_csv(progress.rows, out / "curve.csv")
-            save_checkpoint(out, state_of(self.learner), recipe, progress)
+            save_checkpoint(out, state_of(self._learner), recipe, progress)
             if time.monotonic() - drawn > CURVE_EVERY_S:
                 draw_curve(progress.rows, out / "curve.png", recipe.preset)
                 drawn = time.monotonic()
@@ -157,11 +152,21 @@ class _Run:
         _save_weights(self._network, out / "last.weights.h5")
         return progress
 
+    def _learner_for(self, epoch: int) -> None:
+        """Make the learner one of the input size of ``epoch``; it keeps its state where it had one."""
+        px = self._batches.plan.input_px(epoch)
+        if px == self._px:
+            return
+        state = state_of(self._learner) if self._px else None
+        self._learner, self._px = _new_learner(self._recipe, self._options, self._batches.plan, px), px
+        if state:
+            put_state(self._learner, state)
+
     def _epoch(self, epoch: int) -> Row:
         """Train one epoch, and validate if it is due."""
         plan, recipe = self._batches.plan, self._recipe
         batches = self._batches.epoch(epoch)
-        history = self.learner.fit(batches, steps_per_epoch=plan.steps, shuffle=False, verbose=0).history
+        history = self._learner.fit(batches, steps_per_epoch=plan.steps, shuffle=False, verbose=0).history
         loss = float(history["loss"][-1])
         if not np.isfinite(loss):
             raise ModelError(
@@ -170,11 +175,11 @@ class _Run:
         row: Row = {
             "epoch": epoch + 1,
             "input_px": plan.input_px(epoch),
-            "learning_rate": float(keras.ops.convert_to_numpy(self.learner.optimizer.learning_rate)),
+            "learning_rate": float(keras.ops.convert_to_numpy(self._learner.optimizer.learning_rate)),
             "loss": loss,
             "dice_soft_batch": float(history["dice_soft_batch"][-1]),
         }
-        copy_averaged(self.learner, self._network)
+        copy_averaged(self._learner, self._network)
         if (epoch + 1) % recipe.validate_every == 0 or epoch + 1 == recipe.epochs:
             row |= self._validator.measure(self._network)
         return row

@@ -71,7 +71,9 @@ def phantom_frames(phantom: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
     return np.stack(inputs), np.stack(masks)
 
 
-def test_a_run_leaves_its_files_and_a_row_an_epoch(tiny_preset: str, make_data: MakeData, tmp_path: Path) -> None:
+def test_a_run_leaves_its_files_and_a_row_an_epoch(
+    tiny_preset: str, make_data: MakeData, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
     progress, said = run(make_data(12), out, recipe(epochs=3))
     assert progress.epochs_done == len(progress.rows) == 3
@@ -121,6 +123,31 @@ def test_a_run_killed_by_sigkill_goes_on_to_the_same_curve(
     resumed, _ = run(data, out, made, resume=True)
     whole, _ = run(data, tmp_path / "whole", made)
     assert resumed.rows == whole.rows
+
+
+def test_a_finished_run_taken_up_again_changes_nothing(
+    tiny_preset: str, make_data: MakeData, tmp_path: Path
+) -> None:
+    data, out = make_data(8), tmp_path / "run"
+    first, _ = run(data, out, recipe(epochs=2))
+    resunet = import_keras("endostream.models.resunet")
+    networks = [resunet.build_resunet(resunet.preset_config(tiny_preset)) for _ in range(2)]
+    networks[0].load_weights(out / "last.weights.h5")
+    again, _ = run(data, out, recipe(epochs=2), resume=True)
+    networks[1].load_weights(out / "last.weights.h5")
+    assert again == first
+    for one, other in zip(networks[0].get_weights(), networks[1].get_weights(), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_half_precision_and_a_teacher_go_together(
+    tiny_preset: str, make_data: MakeData, tmp_path: Path
+) -> None:
+    data = make_data(8)
+    run(data, tmp_path / "teacher", recipe(epochs=1))
+    half = recipe(epochs=1, precision="mixed_bfloat16", loss={"teacher_preset": TINY, "teacher_weight": 0.5})
+    progress, _ = run(data, tmp_path / "half", half, teacher=tmp_path / "teacher" / "best.weights.h5")
+    assert np.isfinite(progress.rows[0]["loss"])
 
 
 def test_a_teacher_is_taken_and_a_foreign_one_refused(
