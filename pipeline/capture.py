@@ -147,7 +147,8 @@ class Decoder(threading.Thread):
                 if loop == self._start.loop and source_id < self._start.source_id:
                     continue
                 played += self._play(source_id, loop)
-            if not played:
+            cut = loop == self._start.loop and (self._start.source_id, self._start.seq) != (0, 0)
+            if not played and not cut:  # by a restart in the middle of this loop
                 return  # nothing can be played: looping for ever would only spin
             loop += 1
 
