@@ -5,7 +5,7 @@
 Both play the same file and draw the same marks: OpenCV or PyAV decodes (FFmpeg either way), field of view, resize,
 fuzzy c-means, marks, HUD, H.264 with the pipeline's own encoder settings (libx264 ultrafast, zerolatency, crf 20, with
 2 threads, the default, and with 1). The loop is ``plain_loop.py``, OpenCV's own threads left as they come; the last row
-is that loop with cv2.VideoWriter, as most would write it, whose MPEG-4 is another codec. Wall time of the whole command,
+is that loop with cv2.VideoWriter, as most would write it, whose MPEG-4 is another codec. Wall time of whole commands,
 alternating runs, medians; and the rate without start-up and shut-down: in the pipeline from the first frame captured to
 the last one presented and the video sink's longest delay, in the loop from the first read to the finished file. Short
 clips show the start-up, long ones the rate. It says nothing of latency: no frame is dropped and none is due.
