@@ -179,6 +179,7 @@ class Supervisor:
             self._restore_signals(previous)
             self.outcome.ended_ns = time.monotonic_ns()
             self._rings.close()
+            self._board_block.close()  # the memory stays for whoever makes the report of it
         return self.outcome
 
     def finish(self) -> None:
