@@ -20,6 +20,7 @@ from .environment import environment
 from .frame import MaskState
 from .host import RunSpec
 from .launcher import Launcher, ProcessLauncher, ThreadLauncher
+from .live_address import redacted
 from .progress import Progress
 from .report import Report, RunTotals, ledger_errors, report_from_totals, report_json, write_report
 from .report_table import print_report
@@ -46,7 +47,7 @@ def run(request: RunRequest) -> int:
         outcome = supervisor.run()
     totals = run_totals(supervisor.board, spec, outcome, request.config.infer.segmenter)
     totals.started_utc = started.isoformat(timespec="milliseconds")
-    totals.command = request.command
+    totals.command = [redacted(word) for word in request.command]
     totals.config = request.config.model_dump()
     totals.environment = environment()
     conclude(totals, outcome, request)

@@ -25,12 +25,13 @@ from .frame import FrameKey, SizeHW, SourcePicture, Stamp
 from .host import CAPTURED, RingLease, StageHost
 from .link import LinkWriter
 from .ring import SlotPool
-from .source import Source, SourceInfo, SourceOptions, open_source
+from .source import Source, SourceInfo, SourceOptions, is_live, open_source
 from .wire import FrameHeader, Kind, pack_fail
 
 _FINE_WAIT_MS = 2.0
 """The last part of a wait is slept without polling: a poll wakes to the millisecond only."""
 _NOTHING_NEW_MS = 20.0
+_LONGEST_SETTLING_S = 1.0
 
 
 def leave_realtime_class() -> None:
@@ -108,6 +109,9 @@ class Decoder(threading.Thread):
                 "folder_fps": config.replay.folder_fps,
                 "decode_threads": config.replay.decode_threads,
                 "faults": config.replay.faults.model_dump(),
+                "live": config.live.model_dump(),
+                "stopping": self._over,
+                "log": host.log,
             },
         )
         self._service = host.board.histogram("capture.service")
@@ -161,9 +165,8 @@ class Decoder(threading.Thread):
         frames = 0
         source: Source | None = None
         try:
-            source = self._open(address)
+            source = self._open(address, source_id, loop)
             with source:
-                self.host.say("source", loop=loop, **source_info_message(source_id, source.info))
                 for prepared in self._prepared(source, source_id, loop):
                     frames += 1
                     self.ready.put(prepared)
@@ -173,21 +176,39 @@ class Decoder(threading.Thread):
             self._report_source(source_id, "missing" if missing else "lost", source, str(error))
         return frames
 
-    def _open(self, address: str) -> Source:
+    def _open(self, address: str, source_id: int, loop: int) -> Source:
         faults = self.host.config.replay.faults
-        source = open_source(address, self._options)
+        options = self._options
+        if is_live(address) and self._resumes(source_id, loop):
+            # It goes on counting where its predecessor was.
+            options = replace(options, extra={**options.extra, **self._resumed_at()})
+        source = open_source(address, options)
         if any((faults.jitter_ms, faults.lose, faults.freeze, faults.black, faults.tear, faults.disconnect)):
             from endostream.replay.faults import FaultySource
 
             source = FaultySource(source, faults, faults.seed)
         return source
 
+    def _resumes(self, source_id: int, loop: int) -> bool:
+        return self._start.seq > 0 and (source_id, loop) == (self._start.source_id, self._start.loop)
+
+    def _resumed_at(self) -> dict[str, int]:
+        value = self.host.board.value
+        return {
+            "first_seq": self._start.seq,
+            "origin_ns": value("capture.first_capture_ns"),
+            "last_arrival_ns": value("capture.last_capture_ns"),
+        }
+
     def _report_source(self, source_id: int, status: str, source: Source | None, message: str) -> None:
         faults = {} if source is None else source.faults
         self.host.say("source_end", source_id=source_id, status=status, faults=faults, message=message)
 
     def _prepared(self, source: Source, source_id: int, loop: int) -> Iterator[Prepared]:
-        skip_to = self._start.seq if (source_id, loop) == (self._start.source_id, self._start.loop) else 0
+        skip_to = self._start.seq if self._resumes(source_id, loop) else 0
+        told = self._tell(source, source_id, loop)
+        if told.live and not self._make_ready(told.size_hw):
+            return
         first_ns: int | None = None
         base_ns = self._stream_ns
         period_ns = int(1e9 / source.info.fps) if source.info.fps else 40_000_000
@@ -196,6 +217,9 @@ class Decoder(threading.Thread):
         for picture in source:
             if self._over():
                 return
+            if source.info is not told:  # a live source came back as something else
+                told = self._tell(source, source_id, loop)
+            begun_ns = picture.arrival_ns or begun_ns
             picture_ns = (
                 picture.pts * picture.time_base.numerator * 1_000_000_000 // picture.time_base.denominator
             )
@@ -212,6 +236,27 @@ class Decoder(threading.Thread):
             yield Prepared(header, stream_ns, picture.release_offset_ns, picture.arrival_ns, gap)
             next_seq = picture.seq + 1
             begun_ns = time.monotonic_ns()
+
+    def _tell(self, source: Source, source_id: int, loop: int) -> SourceInfo:
+        """Say what the source is."""
+        info = source.info
+        self.host.say("source", loop=loop, **source_info_message(source_id, info))
+        return info
+
+    def _make_ready(self, size_hw: SizeHW) -> bool:
+        """Get the ring before a live source is listened to, and leave overlay the time to get its own.
+
+        Otherwise the first picture would wait for both. False if the stage is to stop meanwhile.
+        """
+        begun_ns = time.monotonic_ns()
+        slot = self._take_slot(size_hw)
+        if slot is None or self.lease is None:
+            return False
+        self.give(self.lease.ring.shape.ring_id, slot)
+        self.released()
+        took_s = (time.monotonic_ns() - begun_ns) / 1e9
+        threading.Event().wait(min(took_s, _LONGEST_SETTLING_S))
+        return not self._over()
 
     def _fill(self, picture: SourcePicture, key: FrameKey) -> FrameHeader | None:
         """Decode ``picture`` into a slot; None if the stage is to stop meanwhile."""

@@ -38,7 +38,7 @@ from .cli_options import (
 )
 
 if TYPE_CHECKING:
-    from endostream.configs.load import LoadedConfig
+    from endostream.configs.load import LoadedConfig, Override
 
 app = typer.Typer(
     name="endostream",
@@ -105,6 +105,47 @@ def replay(
     choice = Choice(finding, size, fps, min_length, max_length, limit)
     addresses = choice.sources(sources or [], catalogue)
     return _run(ctx, addresses, sinks or [], report, loaded, as_json=as_json, quiet=quiet, summary=summary)
+
+
+@app.command()
+def live(
+    ctx: typer.Context,
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="DEVICE_OR_URL", help="/dev/video0, rtsp://…, srt://…, udp://…, pipe:COMMAND."
+        ),
+    ],
+    segmenter: SegmenterName = None,
+    duration: Annotated[
+        str | None, typer.Option(metavar="SECONDS", help="End so long after the first picture.")
+    ] = None,
+    sinks: Sinks = None,
+    report: Report = None,
+    summary: Summary = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> int:
+    """Show a capture device, a stream or a command's pictures, live, and come back after every loss of signal.
+
+    endostream doctor lists devices. A pipe: writes YUV4MPEG2 to its stdout; x11grab: and lavfi: are FFmpeg's.
+    """
+    from endostream.configs.load import Override
+
+    from .source import is_live
+
+    if not source or not is_live(source):
+        known = "/dev/videoN, rtsp://, srt://, udp://, rtp://, pipe:, x11grab: or lavfi:"
+        raise ConfigError(f"live: {source!r}; expected {known}. Try: endostream replay {source}".rstrip())
+    fixed = {"replay.mode": "live", "replay.speed": "realtime", "replay.loop": "1", "replay.start_s": "0"}
+    always = [Override(key, text, "endostream live") for key, text in fixed.items()]
+    options = {"--segmenter": ("infer.segmenter", segmenter), "--duration": ("replay.duration_s", duration)}
+    loaded = _load(config, [*always, *(settings or [])], options)
+    if loaded.config.effective_mode() != "live":
+        raise ConfigError("replay.mode: every-frame; expected live: a live source does not wait")
+    return _run(ctx, [source], sinks or [], report, loaded, as_json=as_json, quiet=quiet, summary=summary)
 
 
 @app.command()
@@ -200,7 +241,9 @@ cli_train.add_to(app)
 
 
 def _load(
-    file: Path | None, settings: Sequence[str] | None, options: dict[str, tuple[str, str | None]]
+    file: Path | None,
+    settings: "Sequence[str | Override] | None",
+    options: dict[str, tuple[str, str | None]],
 ) -> "LoadedConfig":
     """The configuration; the named options count as ``--set`` before those given."""
     from endostream.configs.load import Override, load_config

@@ -15,6 +15,11 @@ from typing import Any, Protocol, Self
 from endostream.configs.errors import ConfigError, SourceMissing
 
 from .frame import SizeHW, SourcePicture
+from .live_address import LIVE_KINDS, live_kind
+
+
+class UnreadableFormats(ConfigError):
+    """A capture device that gives only formats we leave to FFmpeg, such as H.264."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +99,19 @@ SOURCES: dict[str, str] = {
     "file": "endostream.replay.avi:AviSource",
     "folder": "endostream.replay.folder:FolderSource",
     "phantom": "endostream.replay.phantom:PhantomSource",
+    "v4l2": "endostream.pipeline.v4l2_source:V4l2Source",
+    "stream": "endostream.pipeline.stream_source:StreamSource",
+    "x11grab": "endostream.pipeline.stream_source:StreamSource",
+    "lavfi": "endostream.pipeline.stream_source:StreamSource",
+    "pipe": "endostream.pipeline.pipe_source:PipeSource",
 }
 
 
 def source_kind(address: str) -> str:
-    """Registry name for an address: its ``scheme:`` if that is registered, else what lies at the path."""
+    """Registry name for an address: of a live source, its ``scheme:`` if registered, else what lies at the path."""
+    live = live_kind(address)
+    if live is not None:
+        return live
     scheme = address.partition(":")[0]
     if scheme in SOURCES and scheme not in ("file", "folder") and ":" in address:
         return scheme
@@ -108,7 +121,7 @@ def source_kind(address: str) -> str:
 
 
 def open_source(address: str, options: SourceOptions | None = None) -> Source:
-    """Open what ``address`` names: ``phantom:`` or a path.
+    """Open what ``address`` names: ``phantom:``, a path, or a live source, which is won back when it is lost.
 
     Raises:
         SourceMissing: nothing there, or nothing that can be played.
@@ -119,8 +132,34 @@ def open_source(address: str, options: SourceOptions | None = None) -> Source:
     kind = source_kind(address)
     if kind in ("file", "folder") and not Path(address).exists():
         raise SourceMissing(f"source: {address}; no such file or folder")
-    module_name, class_name = SOURCES[kind].split(":")
-    source: Source = getattr(importlib.import_module(module_name), class_name)(
-        address, options or SourceOptions()
-    )
+    options = options or SourceOptions()
+    if kind not in LIVE_KINDS:
+        return _opened(kind, address, options)
+    reconnect = importlib.import_module("endostream.pipeline.reconnect")
+    source: Source = reconnect.ReconnectingSource(address, options, _open_live)
     return source
+
+
+def is_live(address: str) -> bool:
+    """Whether pictures of this source arrive by themselves."""
+    return source_kind(address) in LIVE_KINDS
+
+
+def _opened(kind: str, address: str, options: SourceOptions) -> Source:
+    module_name, class_name = SOURCES[kind].split(":")
+    source: Source = getattr(importlib.import_module(module_name), class_name)(address, options)
+    return source
+
+
+def _open_live(address: str, options: SourceOptions) -> Source:
+    """Open a live source once; a capture device by whom ``live.reader`` says."""
+    kind = source_kind(address)
+    reader = options.extra.get("live", {}).get("reader", "auto")
+    if kind != "v4l2" or reader == "own":
+        return _opened(kind, address, options)
+    if reader == "ffmpeg":
+        return _opened("stream", address, options)
+    try:
+        return _opened(kind, address, options)
+    except UnreadableFormats:
+        return _opened("stream", address, options)

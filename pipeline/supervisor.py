@@ -22,7 +22,7 @@ from .control import ControlChannel, PeerGone
 from .host import RunSpec
 from .launcher import Handle, Launcher
 from .rings import READERS, KeptRing, RingKeeper
-from .source import SourceInfo
+from .source import SourceInfo, is_live
 from .supervision import StageState
 
 _TICK_S = 0.02
@@ -41,6 +41,9 @@ _MOVES = (
     "infer.processed",
     "preprocess.processed",
 )
+_FRUITLESS_LIVES = 9
+"""After so many deaths in a row without a frame done in between, every-frame mode gives a stage of the annotation path
+up: each frame in flight was tried three times by then, and three windows of them failed."""
 _OWN_GAP_NS = 1_000_000_000
 
 
@@ -91,6 +94,8 @@ class Watched:
     restart_at_ns: int = 0
     backoff_s: float = 0.0
     failed_starts: int = 0
+    fruitless_lives: int = 0
+    processed: int = 0
     ever_ready: bool = False
     progress: int = 0
     rings_of: int = 0
@@ -138,6 +143,9 @@ class Supervisor:
             "log": lambda stage, message: self._note(stage.name, message["message"], message["level"]),
             "quit": lambda *_: self.finish(),
         }
+        # Live video is shown before any model is loaded.
+        live = any(is_live(address) for address in spec.sources)
+        self._ready_wait_s = 0.0 if live else config.replay.ready_wait_s
         self._go_told = False
         self._finishing_ns = 0
         self._drain_ns = 0
@@ -323,9 +331,21 @@ class Supervisor:
                 ExitCode.FAILED,
             )
             return
+        if self._is_hopeless(stage):
+            self._set_state(stage, StageState.GIVEN_UP)
+            self.fail(f"{stage.name}: {reason}, {stage.fruitless_lives} times in a row", ExitCode.CHECK)
+            return
         self.board.cell(f"{stage.name}.restarts").add()
         stage.restart_at_ns = now_ns + int(stage.backoff_s * 1e9)
         self._note(stage.name, f"{reason}; starts again in {stage.backoff_s:g} s")
+
+    def _is_hopeless(self, stage: Watched) -> bool:
+        """Whether frames wait for a stage of the annotation path that dies over and over and does none of them."""
+        processed = self.board.value(f"{stage.name}.processed")
+        stage.fruitless_lives = stage.fruitless_lives + 1 if processed == stage.processed else 1
+        stage.processed = processed
+        annotates = stage.name in ("preprocess", "infer")
+        return annotates and self.spec.every_frame and stage.fruitless_lives >= _FRUITLESS_LIVES
 
     def _let_capture_go(self, now_ns: int) -> None:
         """The first frame waits for the display side, and in a replay, for a while, for infer."""
@@ -338,9 +358,9 @@ class Supervisor:
             return
         notes = (self._stages["infer"], self._stages["preprocess"])
         ready = all(stage.ever_ready for stage in notes) or any(stage.failed_starts for stage in notes)
-        if not ready and waited_s < self.config.replay.ready_wait_s:
+        if not ready and waited_s < self._ready_wait_s:
             return
-        if not ready and self.config.replay.ready_wait_s:
+        if not ready and self._ready_wait_s:
             self._note(
                 "supervisor", f"infer is not ready after {waited_s:.0f} s; the video starts without it"
             )

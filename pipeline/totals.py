@@ -10,6 +10,7 @@ from .board import LINKS, READER_CAUSES, STAGES, WRITER_CAUSES, Board
 from .frame import MaskState
 from .host import RunSpec
 from .link import unaccounted
+from .live_address import redacted
 from .report import (
     Fault,
     FrameCounts,
@@ -106,6 +107,7 @@ def source_totals(board: Board, number: int, address: str, outcome: SourceOutcom
     )
     cells = board.group(f"source{number}")
     totals.index = number
+    totals.address = redacted(address)
     totals.status = outcome.status
     totals.faults = dict(outcome.faults)
     totals.captured, totals.presented, totals.positive = (
