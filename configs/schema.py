@@ -253,7 +253,7 @@ class OverlaySettings(Section):
     box: bool = setting(True, "Draw the bounding box of each finding.")
     hud: bool = setting(True, "Show AI state, mask age and frame rate in the picture.")
     colour: Colour = setting(
-        "#ffd400", "Colour of the marks.", expected='#RRGGBB in hexadecimal and in quotes, such as "#ffd400"'
+        "#28ffa0", "Colour of the marks.", expected='#RRGGBB in hexadecimal and in quotes, such as "#28ffa0"'
     )
     max_backlog_frames: int = setting(
         4, "In live mode, frames waiting beyond this are dropped, oldest first.", "frames", ge=1, le=64
@@ -284,7 +284,7 @@ class RecordSettings(Section):
     preset: Preset = setting("ultrafast", "Effort of the h264 encoder.")
     crf: int = setting(20, "Quality of h264, 0 lossless, 51 worst.", ge=0, le=51)
     gop_s: float = setting(1.0, "Time between key frames, and what a SIGKILL may cost.", "s", gt=0, le=60)
-    threads: int = setting(2, "Threads of the encoder.", "threads", ge=1, le=64)
+    threads: int = setting(1, "Threads of the encoder.", "threads", ge=1, le=64)
     blank_outside_view: bool = setting(
         False, "Blank everything outside the field of view; names may be burnt in there."
     )
