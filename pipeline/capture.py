@@ -31,6 +31,8 @@ from .wire import FrameHeader, Kind, pack_fail
 _FINE_WAIT_MS = 2.0
 """The last part of a wait is slept without polling: a poll wakes to the millisecond only."""
 _NOTHING_NEW_MS = 20.0
+_FIRST_WAIT_NS = 1_000_000_000
+"""Longest wait of the first frame for overlay, which is ready but may not have answered on the link yet."""
 _LONGEST_SETTLING_S = 1.0
 
 
@@ -331,6 +333,7 @@ class Capture:
         self._lateness = board.histogram("release_lateness")
         self._factor = host.config.replay.factor
         self._due_base_ns: int | None = None
+        self._go_ns = 0
         self._in_flight: dict[FrameKey, FrameHeader] = {}
         self._to_resend_video: deque[FrameKey] = deque()
         self._to_resend_notes: deque[FrameKey] = deque()
@@ -352,7 +355,7 @@ class Capture:
         host.say("ready")
         gc.freeze()  # what is there by now stays; a collection in mid-run then has little to look at
         self._decoder.start()
-        while not (host.stopping or host.go):
+        while not (host.stopping or (host.go and self._is_heard())):
             self._service()
             host.poll(_NOTHING_NEW_MS)
         self._release_all()
@@ -366,6 +369,13 @@ class Capture:
             host.poll()
         self.video.close()
         self.notes.close()
+
+    def _is_heard(self) -> bool:
+        """Whether overlay listens, so that the first frame is not lost; after a while it is let go all the same."""
+        self._service()
+        now_ns = self.host.clock.now_ns()
+        self._go_ns = self._go_ns or now_ns
+        return self.video.connected or now_ns - self._go_ns > _FIRST_WAIT_NS
 
     def _release_all(self) -> None:
         while not self.host.stopping:
@@ -457,11 +467,15 @@ class Capture:
             host.poll(left_ms - _FINE_WAIT_MS)
         self._lateness.record(now_ns() - due_ns)
 
-    def _wait_for_credit(self) -> None:
-        while not self.host.stopping and not (self.video.can_send and self.notes.can_send):
+    def _wait_for_credit(self) -> bool:
+        """Wait until both paths take a frame; False if the run ends before."""
+        while not (self.video.can_send and self.notes.can_send):
+            if self.host.stopping or self.host.finishing:
+                return False
             self._service()
             if not (self.video.can_send and self.notes.can_send):
                 self.host.poll(_NOTHING_NEW_MS)
+        return not self.host.stopping
 
     def _release(self, prepared: Prepared) -> None:
         lease = self._decoder.lease
@@ -469,8 +483,7 @@ class Capture:
             if lease is not None:
                 self.video.window = self.notes.window = lease.window_frames
             self._service()
-            self._wait_for_credit()
-            if self.host.stopping:
+            if not self._wait_for_credit():
                 return
         capture_ns = prepared.arrival_ns or self.host.clock.now_ns()
         stamp = Stamp("capture", capture_ns, capture_ns)

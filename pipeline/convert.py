@@ -8,6 +8,7 @@ the same rule for what is not said. Compressed pictures are decoded elsewhere.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import av
 import cv2
@@ -72,6 +73,7 @@ class RawConverter:
         if raw.range:
             self._frame.color_range = 2 if raw.range == "full" else 1
         colour = colour_of(self._frame)
+        self.assumed: tuple[str, ...]
         if raw.pixel_format in ("bgr24", "rgb24"):
             self.colour_matrix, self.colour_range, self.assumed = "rgb", raw.range or "full", ()
         else:
@@ -170,16 +172,16 @@ def _lines(data: Bytes, rows: int, stride: int, line: int) -> Bytes:
     return np.lib.stride_tricks.as_strided(data, (rows, line), (stride, 1))
 
 
-def _update(plane: av.video.plane.VideoPlane, lines: Bytes) -> None:
+def _update(plane: av.video.plane.VideoPlane, lines: npt.NDArray[Any]) -> None:
     """Copy lines without padding into a plane of FFmpeg's, which has some."""
     if lines.shape[1] != plane.line_size or lines.shape[0] * plane.line_size != plane.buffer_size:
         padded = np.zeros((plane.buffer_size // plane.line_size, plane.line_size), np.uint8)
         padded[: lines.shape[0], : lines.shape[1]] = lines
         lines = padded
-    plane.update(memoryview(np.ascontiguousarray(lines)).cast("B"))
+    plane.update(np.ascontiguousarray(lines).data.cast("B"))  # type: ignore[arg-type]
 
 
-def _into(out_bgr: ImageBgr, result: npt.NDArray[np.uint8]) -> None:
+def _into(out_bgr: ImageBgr, result: npt.NDArray[Any]) -> None:
     """OpenCV writes into ``dst`` where its layout allows; where it did not, the result is copied."""
     if result.ctypes.data != out_bgr.ctypes.data:
         np.copyto(out_bgr, result)

@@ -55,6 +55,11 @@ class Handover:
             self._writer = LinkWriter(host.context, host.endpoint(LINK), LINK, window, host.board, host.clock)
             host.watch(self._writer.socket)
 
+    def is_linked(self) -> bool:
+        """Whether the record process has answered, or there is none."""
+        self.service()
+        return self._writer is None or self._writer.connected
+
     def pass_on(self, message: Received, canvas: Canvas, header: PresentedHeader) -> None:
         """Hand over one presented frame; ``header.frame`` is as captured, its place in the ring is filled in."""
         frame = replace(header.frame, ring=NO_RING, slot=0, generation=0)
@@ -73,6 +78,18 @@ class Handover:
         else:
             self._writer.send(Kind.PRESENTED, body)
             self._settled(message, canvas)
+
+    def pass_card(self, canvas: Canvas, header: PresentedHeader) -> bool:
+        """Offer a picture of our own, in live mode; False if nobody takes it now, and it is counted nowhere."""
+        if self._writer is None or not self._writer.can_send:
+            return False
+        frame = replace(header.frame, ring=NO_RING, slot=0, generation=0)
+        if canvas.lease is not None:
+            ring = canvas.lease.ring
+            generation = ring.commit(canvas.slot)
+            frame = replace(frame, ring=ring.shape.ring_id, slot=canvas.slot, generation=generation)
+        self._end_told = False
+        return self._writer.send(Kind.PRESENTED, replace(header, frame=frame).pack())
 
     def _flush(self) -> None:
         while self._writer is not None and self._waiting and self._writer.can_send:

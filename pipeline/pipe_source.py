@@ -125,7 +125,7 @@ class PipeReader(threading.Thread):
             if not self._raw:
                 self._frame_line()
             data = self._buffer(self.converter.frame_bytes)
-            self._fill(memoryview(data))
+            self._fill(data.data)
             replaced = self.latest.put(_Read(data, number, time.monotonic_ns()))
             self.ready.set()
             if replaced is not None:
@@ -283,7 +283,9 @@ class PipeSource:
     def _wait_for_the_first(self) -> _Read:
         """The first picture; a command that ends without one is told from one that is slow."""
         begun_s = time.monotonic()
-        while time.monotonic() - begun_s < self._live.settings.open_timeout_s and not self._live.stopping():
+        while time.monotonic() - begun_s < self._live.settings.open_timeout_s:
+            if self._live.stopping():
+                raise SourceLost(f"{self._name}; no picture yet")
             try:
                 read = self._reader.latest.take(_STEP_S)
             except SourceLost as error:

@@ -32,6 +32,7 @@ _FIRST_PICTURE_NS = 2_000_000_000
 """What a live source may take for its first picture until "no signal" is shown."""
 _CARD_INTERVAL_NS = 200_000_000
 _EXPECTED_SIZE_HW = (576, 720)
+_FIRST_LINK_NS = 3_000_000_000
 _LAST_MASKS_NS = 500_000_000
 _UNANSWERED_NS = 10_000_000_000
 
@@ -88,6 +89,7 @@ class Presenter:
     def run(self) -> None:
         """Present until told to stop."""
         gc.freeze()  # what is there by now stays; a collection in mid-run then has little to look at
+        self._wait_for_record()
         self.host.say("ready")
         try:
             while not self.host.stopping:
@@ -100,6 +102,14 @@ class Presenter:
             self._frames_link.close()
             self._masks_link.close()
             self._handover.close()
+
+    def _wait_for_record(self) -> None:
+        """At the start of a run: so that the first frame is recorded too; not for long, and not when restarted."""
+        until_ns = self.host.clock.now_ns() + _FIRST_LINK_NS
+        while not (self.host.incarnation or self.host.stopping or self._handover.is_linked()):
+            if self.host.clock.now_ns() > until_ns:
+                return
+            self.host.poll(20.0)
 
     def _patience_ms(self) -> float:
         return 20.0 if self._ended_ns or self._every_frame else 100.0
@@ -299,12 +309,13 @@ class Presenter:
 
     def _give_up(self, waiting: Waiting) -> Answer | None:
         """In every-frame mode: a failure for a frame that nobody will answer any more, None while one may."""
-        now_ns = self.host.clock.now_ns()
+        now_ns, header = self.host.clock.now_ns(), waiting.header
+        if any(cell.value == StageState.GIVEN_UP for cell in self._up.values()):
+            return self._answers.setdefault(header.key, failure(header, f"{self._down()}, given up"))
         if any(cell.value != StageState.RUNNING for cell in self._up.values()) or self._annotating():
             self._last_answer_ns = now_ns
         if now_ns - max(self._last_answer_ns, waiting.message.received_ns) < _UNANSWERED_NS:
             return None
-        header = waiting.header
         return self._answers.setdefault(header.key, failure(header, "no answer from the annotation path"))
 
     def _annotating(self) -> bool:
@@ -350,7 +361,7 @@ class Presenter:
         if self._last_header is None:
             limit_ns, silent_ns = _FIRST_PICTURE_NS, now_ns - header.capture_ns
         else:
-            limit_ns = max(_SILENCE_NS, _SILENCE_PERIODS * (self._overlay.interval_ns or 0))
+            limit_ns = max(_SILENCE_NS, int(_SILENCE_PERIODS * (self._overlay.interval_ns or 0)))
             silent_ns = now_ns - self._last_frame_ns
         if silent_ns < limit_ns or now_ns - self._last_card_ns < _CARD_INTERVAL_NS:
             return
@@ -359,6 +370,22 @@ class Presenter:
         frame = Frame(header.key, header.pts, header.time_base, now_ns, card)
         self._sink.write(Presented(frame, Annotation(), now_ns, None, True))
         self._tally.synthetic.add()
+        if self._last_header is not None:  # before that, nobody knows in which size to record
+            self._record_card(card, self._last_header, now_ns)
+
+    def _record_card(self, card: ImageBgr, last: FrameHeader, now_ns: int) -> None:
+        """Recordings too show a silence as such: at its time, counted apart, and never in the way of a frame."""
+        canvas = self._easel.take(last.size_hw)
+        if canvas is None:
+            return
+        canvas.image_bgr[:] = card
+        ticks = Fraction(now_ns - last.capture_ns, 1_000_000_000) / last.time_base
+        header = replace(last, pts=last.pts + int(ticks), capture_ns=now_ns, stamps=())
+        sent = PresentedHeader(header, Annotation(), now_ns, None, True)
+        if self._handover.pass_card(canvas, sent):
+            self._easel.give_back(canvas)
+        else:
+            self._easel.discard(canvas)
 
 
 def run_overlay(host: StageHost) -> None:

@@ -151,7 +151,8 @@ class ReconnectingSource:
                 self.close()
                 self._lose(error)
         if self._last_ns is None and not self._live.stopping():
-            raise SourceLost(f"{self._name}; not one picture came{self._because}")
+            waited_s = (self._clock.now_ns() - self._started_ns) / 1e9
+            raise SourceLost(f"{self._name}; not one picture came in {waited_s:.1f} s{self._because}")
 
     @property
     def _because(self) -> str:
@@ -221,11 +222,13 @@ class ReconnectingSource:
         silent_ns = 0 if self._last_ns is None else arrival_ns - self._last_ns
         if self._lost_ns is not None and self._last_ns is None:
             waited_s = (arrival_ns - self._started_ns) / 1e9
-            self._live.log(f"{self._name}; its first picture came after {waited_s:.2f} s", "info")
+            self._live.log(f"{self._name}; its first picture came after {waited_s:.2f} s", "warning")
             self._lost_ns, self._reason = None, ""
         elif self._lost_ns is not None:
             self._faults["reconnects"] += 1
-            self._live.log(f"{self._name}; is back after {silent_ns / 1e9:.2f} s without a picture", "info")
+            self._live.log(
+                f"{self._name}; is back after {silent_ns / 1e9:.2f} s without a picture", "warning"
+            )
             self._lost_ns, self._reason = None, ""
         elif silent_ns > STALL_NS:
             self._faults["stalls"] += 1

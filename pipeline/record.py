@@ -66,11 +66,12 @@ class SinkThread(threading.Thread):
         self.give_up = False
 
     def offer(self, job: Job) -> bool:
-        """Take ``job`` if there is room; otherwise count it as dropped."""
+        """Take ``job`` if there is room; otherwise count it as dropped, unless it is a picture of our own."""
         try:
             self._jobs.put_nowait(job)
         except queue.Full:
-            self._cells["dropped.sink_full"].add()
+            if not job.presented.synthetic:
+                self._cells["dropped.sink_full"].add()
             return False
         return True
 
@@ -101,12 +102,13 @@ class SinkThread(threading.Thread):
                     self._leave(job)
                     self.leave_queued()
                     break
-                if not self._failed and not self._written_before(job.presented.frame.key):
+                own = job.presented.synthetic
+                if not self._failed and (own or not self._written_before(job.presented.frame.key)):
                     if sink is None:
                         sink = self._guarded(lambda: open_sink(self.spec, self._record.context()))
                     if sink is not None:
                         self._write(sink, job)
-                if self._failed:
+                if self._failed and not own:
                     self._cells["dropped.sink_failed"].add()
                 self._record.finished(job)
         finally:
@@ -117,6 +119,9 @@ class SinkThread(threading.Thread):
         presented = job.presented
         self._guarded(lambda: sink.write(presented))
         if self._failed:
+            return
+        if presented.synthetic:
+            self._cells["synthetic"].add()
             return
         key = presented.frame.key
         self._cells["next_loop"].value = key.loop
@@ -242,6 +247,9 @@ class Record:
             return
         self._wait.record(message.received_ns - header.present_ns)
         image_bgr = self._picture(header)
+        if image_bgr is None and header.synthetic:
+            self._reader.done(message)
+            return
         if image_bgr is None:
             self._reader.drop(message, "overwritten")
             return

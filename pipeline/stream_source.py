@@ -5,7 +5,6 @@ Separate from reading (``stream_reader.py``) and from coming back after a loss (
 is opened for the least delay. Credentials in an address reach FFmpeg and nothing else.
 """
 
-import errno
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -27,30 +26,8 @@ from .stream_reader import Decoded, StreamReader, reason_of
 _STEP_S = 0.05
 _JOIN_S = 0.3
 _MIN_FPS, _MAX_FPS = Fraction(1), Fraction(240)
-_GONE_FOR_GOOD = (
-    av.HTTPUnauthorizedError,
-    av.HTTPForbiddenError,
-    av.HTTPNotFoundError,
-    av.HTTPBadRequestError,
-    av.HTTPOtherClientError,
-    av.ProtocolNotFoundError,
-    av.DemuxerNotFoundError,
-    av.DecoderNotFoundError,
-    av.OptionNotFoundError,
-)
-_MISSING_ERRNOS = (
-    errno.ENOENT,
-    errno.EACCES,
-    errno.EPERM,
-    errno.ECONNREFUSED,
-    errno.EHOSTUNREACH,
-    errno.ENETUNREACH,
-    errno.EADDRINUSE,
-    errno.EADDRNOTAVAIL,
-    errno.EINVAL,
-    errno.ENODEV,
-    errno.EBUSY,
-)
+_MAY_PASS = (av.ExitError, av.InvalidDataError, av.TimeoutError, av.EOFError, av.BlockingIOError)
+"""What opening may fail with although the address is right: nothing came in time, or what came could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +81,18 @@ class StreamSource:
                 timeout=(settings.open_timeout_s, settings.silence_s),
                 metadata_errors="replace",
             )
-        except _GONE_FOR_GOOD as error:
-            raise SourceMissing(f"{self._name}; {reason_of(error)}") from error
-        except (av.FFmpegError, OSError) as error:
-            if error.errno in _MISSING_ERRNOS:
-                raise SourceMissing(f"{self._name}; {(error.strerror or str(error)).lower()}") from error
-            raise
+        except _MAY_PASS as error:
+            raise SourceLost(f"{self._name}; {reason_of(error)}") from error
+        except av.ProtocolNotFoundError as error:
+            scheme = opening.url.partition(":")[0]
+            raise SourceMissing(
+                f"{self._name}; PyAV's FFmpeg is built without {scheme}. "
+                f"Try: pipe:'ffmpeg -i {scheme}://… -f yuv4mpegpipe -'"
+            ) from error
+        except av.FFmpegError as error:
+            raise SourceMissing(f"{self._name}; cannot be opened ({reason_of(error).lower()})") from error
         except ValueError as error:
-            raise SourceMissing(f"{self._name}; {redacted(str(error))}") from error
+            raise SourceMissing(f"{self._name}; cannot be opened ({redacted(str(error))})") from error
 
     def _wait_for_the_first(self) -> Decoded:
         settings = self._live.settings
@@ -121,7 +102,7 @@ class StreamSource:
             if decoded is not None:
                 return decoded
             if self._live.stopping():
-                break
+                raise SourceLost(f"{self._name}; no picture yet")
         raise SourceLost(f"{self._name}; no picture in {settings.open_timeout_s:g} s")
 
     def _describe(self, kind: str, picture: av.VideoFrame) -> SourceInfo:
@@ -129,7 +110,8 @@ class StreamSource:
 
         stream = self._reader.stream
         assert stream is not None
-        rates = (stream.guessed_rate, stream.average_rate)
+        # Guessed last: of H.264 it is at times the rate of fields.
+        rates = (stream.average_rate, stream.codec_context.framerate, stream.guessed_rate)
         fps = next((rate for rate in rates if rate is not None and _MIN_FPS <= rate <= _MAX_FPS), None)
         colour = colour_of(picture)
         return SourceInfo(

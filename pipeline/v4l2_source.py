@@ -235,7 +235,7 @@ class _JpegReader:
     def read(self, data: Bytes) -> bool:
         """Decode ``data``; False if it is no picture of the right size."""
         try:
-            pictures = self._codec.decode(av.Packet(data))
+            pictures = self._codec.decode(av.Packet(data.tobytes()))
         except (av.FFmpegError, ValueError):
             return False
         self._picture = pictures[-1] if pictures else None
