@@ -142,7 +142,7 @@ class ThreadLauncher:
             host = StageHost(stage, spec, board, theirs, self._context, incarnation=incarnation)
             problem = run_stage(host)
             if problem and not host.stopping:
-                host.log(f"{stage}: {problem}")
+                host.log(problem)
             host.close()
             return problem
 

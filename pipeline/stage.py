@@ -191,7 +191,8 @@ class StageLoop:
         self._errors.add()
         self._errors_in_a_row += 1
         cause = f"{self.stage.name}: {type(error).__name__}: {error}"
-        self.host.log(cause)
+        if self._errors_in_a_row == 1:  # the same again would only hide what else is said
+            self.host.log(cause)
         self._answer_with_failure(message, frame, "stage_error", cause)
         if self._errors_in_a_row >= _ERRORS_IN_A_ROW:
             raise StageBroken(f"{cause} ({_ERRORS_IN_A_ROW} in a row)") from error

@@ -113,7 +113,7 @@ def main() -> None:
     host = StageHost(stage, spec, board, control, context, incarnation=message["incarnation"])
     problem = run_stage(host)
     if problem and not host.stopping:
-        host.log(f"{stage}: {problem}")
+        host.log(problem)
     context.destroy(linger=500)
     # Threads of decoders and runtimes may still be busy; what had to be finished is finished.
     sys.stdout.flush()
