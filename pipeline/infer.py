@@ -30,6 +30,7 @@ class InferStage:
 
     name = "infer"
     takes = Kind.TENSOR
+    sends_again = True
 
     def __init__(self, name: str, options: dict[str, Any]) -> None:
         self._segmenter_name = name

@@ -33,6 +33,7 @@ class PreprocessStage:
 
     name = "preprocess"
     takes = Kind.FRAME
+    sends_again = False
 
     def __init__(
         self,

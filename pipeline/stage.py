@@ -43,10 +43,15 @@ class Output:
 
 
 class Stage(Protocol):
-    """One step of the annotation path."""
+    """One step of the annotation path.
+
+    ``sends_again``: whether output that died with its reader goes to the reader's successor (every-frame mode). Only
+    right where it cannot have been what the reader died of.
+    """
 
     name: str
     takes: Kind
+    sends_again: bool
 
     def open(self) -> None:
         """Load and warm up; raises EndostreamError if it cannot work on this machine."""
@@ -99,6 +104,8 @@ class StageLoop:
         self._every_frame = host.spec.every_frame
         self._inbox: deque[Received] = deque()
         self._waiting: Output | None = None
+        self._again: deque[Output] = deque()
+        self._resent = board.cell(f"{writes}.resent")
         self._errors_in_a_row = 0
         self._processed = board.cell(f"{stage.name}.processed")
         self._errors = board.cell(f"{stage.name}.errors")
@@ -126,9 +133,13 @@ class StageLoop:
     def step(self) -> bool:
         """Do what can be done now; False if there is nothing but to wait."""
         self.writer.service()
-        self.writer.take_lost()
-        self._inbox.extend(self.reader.receive())  # also while output waits: a readable socket ends every poll
-        if self._waiting is not None and not self._flush():
+        lost = [token for token in self.writer.take_lost() if isinstance(token, Output)]
+        if self._every_frame and self.stage.sends_again:
+            self._again.extend(lost)
+        self._inbox.extend(
+            self.reader.receive()
+        )  # also while output waits: a readable socket ends every poll
+        if not self._flush():
             return False
         if not self._every_frame:
             self._keep_the_newest()
@@ -210,12 +221,15 @@ class StageLoop:
             self._send(output)
 
     def _flush(self) -> bool:
-        if not self.writer.can_send or self._waiting is None:
-            return False
-        self._send(self._waiting)
-        self._waiting = None
-        return True
+        """Send what waits for credit; False if some still does."""
+        while self._again and self.writer.can_send:
+            self._resent.add()
+            self._send(self._again.popleft())
+        if self._waiting is not None and self.writer.can_send:
+            self._send(self._waiting)
+            self._waiting = None
+        return self._waiting is None and not self._again
 
     def _send(self, output: Output) -> None:
         body = pack_fail(*output.header) if output.kind is Kind.FAIL else output.header.pack()
-        self.writer.send(output.kind, body, output.payload)
+        self.writer.send(output.kind, body, output.payload, token=output)
