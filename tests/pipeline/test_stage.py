@@ -33,6 +33,7 @@ class FakeStage:
 
     name = "preprocess"
     takes = Kind.FRAME
+    sends_again = True
 
     def __init__(
         self, actions: dict[int, Exception] | None = None, open_error: Exception | None = None
@@ -143,7 +144,7 @@ def loop_rig(
             made.connect()
             yield made
         finally:
-            for end in (loop.reader, loop.writer, feed, takes):
+            for end in (loop.reader, loop.writer, feed, made.takes):
                 end.close()
 
 
@@ -332,6 +333,37 @@ def test_the_board_shows_work_only_while_there_is_some() -> None:
         rig.step_until_idle()
         assert busy == [rig.rig.host.clock.now_ns()]
         assert rig.board.value("preprocess.busy_since_ns") == 0
+
+
+@pytest.mark.parametrize(("mode", "again"), [("every-frame", True), ("every-frame", False), ("live", True)])
+def test_output_that_died_with_its_reader_goes_to_its_successor_where_that_is_right(
+    mode: str, again: bool
+) -> None:
+    # A mask on its way to a display that was restarted was computed, lost, and never asked for again.
+    stage = FakeStage()
+    stage.sends_again = again
+    with loop_rig(mode, stage) as rig:
+        rig.send(*((0, 1) if mode == "every-frame" else (1,)))
+        rig.step_until_idle()
+        rig.collect(1)
+        rig.takes.close()
+        host = rig.rig.host
+        rig.takes = LinkReader(host.context, host.endpoint(WRITES), WRITES, host.board, host.clock)
+        rig.out = []
+
+        def met() -> bool:
+            clock_of(host).advance_ns(200_000_000)
+            rig.loop.step()
+            rig.out += rig.takes.receive()
+            return rig.loop.writer._reader_epoch == rig.takes.epoch
+
+        until(met, rig.sockets)
+        sent_again = mode == "every-frame" and again
+        if sent_again:
+            rig.step_until_idle()
+            assert [unpack_frame(message.body).key.seq for message in rig.collect(2)] == [0, 1]
+        assert rig.board.value(f"{WRITES}.resent") == (2 if sent_again else 0)
+        assert unaccounted(rig.board, WRITES) == rig.loop.writer.under_way == (2 if sent_again else 0)
 
 
 def test_run_opens_says_ready_works_and_closes_when_told_to_stop() -> None:
