@@ -315,7 +315,10 @@ class Supervisor:
         if self._over:
             return
         was_ready, stage.ready_ns = stage.ready_ns, 0
-        got_on = was_ready and (stage.name not in _PROGRESS or self._progress(stage) > stage.progress)
+        idle = (
+            stage.name not in _PROGRESS or not self._go_told
+        )  # before the first frame there is nothing to get on with
+        got_on = was_ready and (idle or self._progress(stage) > stage.progress)
         stage.failed_starts = 0 if got_on else stage.failed_starts + 1
         stable = was_ready and now_ns - was_ready > _STABLE_NS
         settings = self.config.supervisor
