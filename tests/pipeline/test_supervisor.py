@@ -282,6 +282,7 @@ def test_a_capture_that_dies_of_the_same_frame_again_and_again_ends_the_run(make
     rig = make()
     rig.start()
     rig.all_ready()
+    rig.supervisor._let_capture_go(rig.clock.now_ns())
     rig.board.cell("capture.captured").value = 50
     for _ in range(4):
         rig.die("capture", 75)
@@ -293,7 +294,17 @@ def test_a_capture_that_dies_of_the_same_frame_again_and_again_ends_the_run(make
     assert "3 times in a row" in rig.supervisor.outcome.fatal
 
 
+def test_deaths_before_there_was_anything_to_get_on_with_do_not_end_the_run(rig: Rig) -> None:
+    for _ in range(10):
+        rig.die("overlay")
+        rig.watch(10)
+        rig.beat()
+        rig.says("overlay", "ready")
+    assert rig.supervisor.outcome.fatal == ""
+
+
 def test_deaths_between_which_the_video_got_on_do_not_end_the_run(rig: Rig) -> None:
+    rig.supervisor._let_capture_go(rig.clock.now_ns())
     for _ in range(10):
         rig.board.cell("overlay.presented").add()
         rig.die("overlay")
