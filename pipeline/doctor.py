@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,10 @@ _OK = "works"
 
 
 def diagnosis() -> dict[str, Any]:
-    """``{"environment": {…}, "checks": {name: "works" or why not}, "segmenters": {…}, "cuda_driver": …}``."""
+    """What was found, by heading: ``environment``, ``checks`` and ``segmenters`` ("works" or why not), ``cuda_driver``.
+
+    ``devices``: the capture devices with ``path``, ``card``, ``modes`` in words, and ``problem`` where there is one.
+    """
     checks = {
         "shared memory (memfd)": _try_memfd,
         "sockets (ipc)": _try_ipc,
@@ -33,8 +37,18 @@ def diagnosis() -> dict[str, Any]:
         "environment": environment(),
         "checks": {name: _outcome(check) for name, check in checks.items()},
         "segmenters": {name: _outcome(partial(_try_segmenter, name)) for name in sorted(SEGMENTERS)},
+        "devices": devices(),
         "cuda_driver": _outcome(_try_cuda),
     }
+
+
+def devices() -> list[dict[str, Any]]:
+    """The capture devices as plain data."""
+    if sys.platform != "linux":
+        return []
+    from .v4l2_device import list_devices
+
+    return [{**asdict(found), "modes": [str(mode) for mode in found.modes]} for found in list_devices()]
 
 
 def diagnosis_text(found: dict[str, Any]) -> str:
@@ -53,6 +67,12 @@ def diagnosis_text(found: dict[str, Any]) -> str:
     lines += [f"  {name}: {version or 'not installed'}" for name, version in machine["versions"].items()]
     for heading in ("checks", "segmenters"):
         lines += [heading, *(f"  {name}: {outcome}" for name, outcome in found[heading].items())]
+    lines.append("capture devices")
+    for device in found["devices"]:
+        lines.append(f"  {device['path']}: {device['problem'] or device['card']}")
+        lines += [f"    {mode}" for mode in device["modes"]]
+    if not found["devices"]:
+        lines.append("  none found; streams and pipe: need none")
     return "\n".join(lines) + "\n"
 
 

@@ -34,5 +34,5 @@ def test_a_window_needs_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_command_prints_json_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"environment", "checks", "segmenters", "cuda_driver"}
+    assert set(found) == {"environment", "checks", "segmenters", "devices", "cuda_driver"}
     assert "fcm" in found["segmenters"]
