@@ -7,15 +7,15 @@ leaves in its folder:
 
     recipe.json         every setting, the data and the versions
     checkpoint.npz      the whole state after the last epoch; --resume goes on from here
-    best.weights.h5     averaged weights of the epoch with the best Dice per image on the validation pictures
-    last.weights.h5     averaged weights of the last epoch
+    best.weights.h5     averaged weights of the epoch, of the last input size, that validated best (Dice per
+    image) last.weights.h5     averaged weights of the last epoch
     curve.csv, curve.png, tensorboard/
 """
 
 import importlib.metadata
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -96,9 +96,6 @@ def train(recipe: Recipe, options: RunOptions, say: Say = print) -> Progress:
     _prepare_folder(options)
     state, progress = load_checkpoint(options.out, recipe) if options.resume else (None, Progress())
     plan = _plan(recipe, [pairs[name] for name in split.train], options.out)
-    validator = Validator(
-        [pairs[name] for name in split.val], preset_config(recipe.preset).input_hw, recipe.loss
-    )
     _write_note(recipe, split, options)
 
     # 3. The epochs. Batches depend on seed, epoch and place alone, so nothing else is needed to go on.
@@ -106,23 +103,24 @@ def train(recipe: Recipe, options: RunOptions, say: Say = print) -> Progress:
         f"{recipe.preset}: {plan.steps} steps an epoch, Keras on {keras.backend.backend()}, {_precision(recipe)}"
     )
     with Batches(plan, options.workers) as batches:
-        run = _Run(recipe, options, batches, validator, say)
+        run = _Run(recipe, options, batches, [pairs[name] for name in split.val], say)
         if state is not None:
             run.take_up(progress.epochs_done, state)
         return run.through(progress)
 
 
 class _Run:
-    """The epochs of one run: owns the learner, and the network that is validated and kept."""
+    """The epochs of one run: owns the learner, and the network that is validated and kept, both of one size."""
 
     def __init__(
-        self, recipe: Recipe, options: RunOptions, batches: Batches, validator: Validator, say: Say
+        self, recipe: Recipe, options: RunOptions, batches: Batches, val: Sequence[Pair], say: Say
     ) -> None:
         self._recipe, self._options, self._batches = recipe, options, batches
-        self._validator, self._say = validator, say
-        self._network = build_resunet(preset_config(recipe.preset))
+        self._val, self._say = val, say
         self._px = 0
         self._learner: Any = None
+        self._network: Any = None
+        self._validator: Any = None
 
     def take_up(self, epochs_done: int, state: State) -> None:
         """Go on from a saved state."""
@@ -153,12 +151,14 @@ class _Run:
         return progress
 
     def _learner_for(self, epoch: int) -> None:
-        """Make the learner one of the input size of ``epoch``; it keeps its state where it had one."""
+        """Make learner, network and validator those of the epoch's input size; the learner keeps its state."""
         px = self._batches.plan.input_px(epoch)
         if px == self._px:
             return
-        state = state_of(self._learner) if self._px else None
-        self._learner, self._px = _new_learner(self._recipe, self._options, self._batches.plan, px), px
+        recipe, state = self._recipe, state_of(self._learner) if self._px else None
+        self._network = build_resunet(replace(preset_config(recipe.preset), input_hw=(px, px)))
+        self._validator = Validator(self._val, (px, px), recipe.loss)
+        self._learner, self._px = _new_learner(recipe, self._options, self._batches.plan, px), px
         if state:
             put_state(self._learner, state)
 
@@ -185,11 +185,13 @@ class _Run:
         return row
 
     def _kept(self, progress: Progress, row: Row) -> Progress:
-        """The progress one epoch on; writes ``best.weights.h5`` if this one validates best."""
+        """The progress one epoch on; writes ``best.weights.h5`` if none of this input size validated better."""
+        grown = bool(progress.rows) and progress.rows[-1]["input_px"] != row["input_px"]
         rows = [*progress.rows, row]
-        progress = replace(progress, epochs_done=len(rows), rows=rows)
+        best = None if grown else progress.best_dice
+        progress = replace(progress, epochs_done=len(rows), rows=rows, best_dice=best)
         dice = row.get("val_dice_per_image")
-        if dice is None or (progress.best_dice is not None and dice <= progress.best_dice):
+        if dice is None or (best is not None and dice <= best):
             return progress
         _save_weights(self._network, self._options.out / "best.weights.h5")
         return replace(progress, best_dice=float(dice), best_epoch=len(rows))

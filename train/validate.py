@@ -1,8 +1,8 @@
 """Measure a network on the validation pictures during training: quick, at the network's input size.
 
 Separate from ``evaluate.py``, which takes any segmenter, works at the picture's own size and reports
-everything: this one only has to rank epochs, several hundred times. The letterbox's padding counts as
-background here.
+everything: this one only has to rank epochs of one input size, several hundred times. The letterbox's padding
+counts as background here.
 """
 
 from collections.abc import Sequence

@@ -17,7 +17,7 @@ from endostream.models.metrics import count
 from endostream.train.batches import boundary_weight
 from endostream.train.recipe import LossRecipe, OptimiserRecipe, Recipe
 
-from .conftest import TINY, TINY_WIDTHS, import_keras
+from .conftest import TINY, TINY_WIDTHS, import_keras, write_data
 
 MakeData = Callable[..., Path]
 STEPS = 160
@@ -83,23 +83,30 @@ def test_a_run_leaves_its_files_and_a_row_an_epoch(
     assert sum(line.startswith("epoch ") for line in said) == 3
 
 
-def test_an_interrupted_run_goes_on_to_the_same_curve(
-    tiny_preset: str, make_data: MakeData, tmp_path: Path
-) -> None:
-    data = make_data(12)
-    made = recipe(early_input_px=32, early_epochs=3)
-    whole, _ = run(data, tmp_path / "whole", made)
-    run(data, tmp_path / "parts", made, stop_after=2)
-    parts, _ = run(data, tmp_path / "parts", made, resume=True)
-    assert [row["input_px"] for row in whole.rows] == [32, 32, 32, 64]
-    assert parts.rows == whole.rows
-    assert (tmp_path / "parts" / "curve.csv").read_text() == (tmp_path / "whole" / "curve.csv").read_text()
+GROWING = {"early_input_px": 32, "early_epochs": 3}
+"""Settings of the run that is interrupted: the input grows after the third of four epochs."""
 
 
-def test_a_run_killed_by_sigkill_goes_on_to_the_same_curve(
-    tiny_preset: str, make_data: MakeData, tmp_path: Path
-) -> None:
-    data, out, made = make_data(12), tmp_path / "killed", recipe(epochs=6)
+@pytest.fixture(scope="module")
+def whole(tiny_preset: str, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A run from beginning to end: its folder and progress, the data beside it."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_data(folder / "data", 12)
+    return folder, run(folder / "data", folder / "run", recipe(**GROWING))[0]
+
+
+def test_an_interrupted_run_goes_on_to_the_same_curve(whole: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, progress = whole
+    run(folder / "data", tmp_path / "parts", recipe(**GROWING), stop_after=2)
+    parts, _ = run(folder / "data", tmp_path / "parts", recipe(**GROWING), resume=True)
+    assert [row["input_px"] for row in progress.rows] == [32, 32, 32, 64]
+    assert parts.rows == progress.rows
+    assert (tmp_path / "parts" / "curve.csv").read_text() == (folder / "run" / "curve.csv").read_text()
+
+
+def test_a_run_killed_by_sigkill_goes_on_to_the_same_curve(whole: tuple[Path, Any], tmp_path: Path) -> None:
+    folder, progress = whole
+    data, out, made = folder / "data", tmp_path / "killed", recipe(**GROWING)
     code = f"""
         from pathlib import Path
         from endostream.train.commands import choose_backend
@@ -121,8 +128,7 @@ def test_a_run_killed_by_sigkill_goes_on_to_the_same_curve(
                 break
         assert child.wait(60) < 0
     resumed, _ = run(data, out, made, resume=True)
-    whole, _ = run(data, tmp_path / "whole", made)
-    assert resumed.rows == whole.rows
+    assert resumed.rows == progress.rows
 
 
 def test_a_finished_run_taken_up_again_changes_nothing(
