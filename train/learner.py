@@ -84,10 +84,17 @@ def build_optimiser(recipe: OptimiserRecipe, steps_per_epoch: int, epochs: int) 
         "ema_momentum": recipe.ema or 0.99,
     }
     if recipe.name == "nadam":
-        return keras.optimizers.Nadam(**settings)
-    optimiser = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **settings)
-    optimiser.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        optimiser = keras.optimizers.Nadam(**settings)
+    else:
+        optimiser = keras.optimizers.AdamW(weight_decay=recipe.weight_decay, **settings)
+        optimiser.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    # fit() calls this at its end, that is after each epoch, and would go on from the averages.
+    optimiser.finalize_variable_values = _leave_alone
     return optimiser
+
+
+def _leave_alone(variables: Any) -> None:
+    """In place of putting the averages where the weights are; ``copy_averaged`` does that on a copy."""
 
 
 def _schedule(recipe: OptimiserRecipe, steps_per_epoch: int, epochs: int) -> Any:
@@ -128,7 +135,7 @@ def copy_averaged(learner: Learner, network: Any) -> None:
     """Copy the learner's averaged weights into a network of the same preset; the learner is left as it was."""
     live = learner.get_weights()
     if learner.optimizer.use_ema:
-        learner.optimizer.finalize_variable_values(learner.trainable_variables)
+        keras.optimizers.Optimizer.finalize_variable_values(learner.optimizer, learner.trainable_variables)
     for layer in network.layers:
         if layer.weights:
             layer.set_weights(learner.get_layer(layer.name).get_weights())

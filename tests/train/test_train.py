@@ -57,6 +57,22 @@ def test_ten_thousand_parameters_overfit_eight_phantom_frames(tiny_preset: str) 
     assert np.mean(dice) > 0.95
 
 
+def test_an_epoch_goes_on_from_the_weights_and_not_from_their_averages(tiny_preset: str) -> None:
+    resunet = import_keras("endostream.models.resunet")
+    learner_module = import_keras("endostream.train.learner")
+    learner = learner_module.build_learner(resunet.preset_config(tiny_preset), LossRecipe())
+    learner.compile(optimizer=learner_module.build_optimiser(OptimiserRecipe(ema=0.9), 2, 2))
+    inputs = np.random.default_rng(0).integers(256, size=(2, 64, 64, 3), dtype=np.uint8)
+    targets = np.full((2, 64, 64, 2), 255, np.uint8)
+    learner.fit(inputs, targets, batch_size=1, shuffle=False, verbose=0)
+    network = resunet.build_resunet(resunet.preset_config(tiny_preset))
+    live = learner.get_layer("stem_conv").get_weights()[0]
+    learner_module.copy_averaged(learner, network)
+    averaged = network.get_layer("stem_conv").get_weights()[0]
+    assert not np.array_equal(live, averaged)
+    assert np.array_equal(learner.get_layer("stem_conv").get_weights()[0], live)
+
+
 def phantom_frames(phantom: Any, number: int) -> tuple[np.ndarray, np.ndarray]:
     """The first frames, four apart, that show a good deal of polyp: RGB pictures and masks of 0 or 255."""
     inputs: list[np.ndarray] = []
