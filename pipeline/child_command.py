@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 
-_GUARD = 'read -r word; [ "$word" = done ] || kill -KILL -- "-$1" 2>/dev/null'
+_GUARD = 'read -r word; [ "$word" = done ] || kill -s KILL -- "-$1" 2>/dev/null'
 _PATIENCE_S = 2.0
 
 

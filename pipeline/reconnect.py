@@ -36,7 +36,8 @@ Opener = Callable[[str, SourceOptions], Source]
 class ReconnectingSource:
     """Wraps a live source; iterates until the run is to stop, ``duration_s`` is over, or it is given up.
 
-    ``duration_s`` counts from the first picture, and from the start as long as there is none.
+    ``duration_s`` counts from the first picture; as long as there is none, from the start, but not less than
+    ``live.open_timeout_s``.
 
     Args:
         address: of the source.
@@ -101,8 +102,10 @@ class ReconnectingSource:
         """Time to the end of ``duration_s``; more than any wait where there is none."""
         if self._duration_ns is None:
             return 1 << 62
-        begun_ns = self._started_ns if self._first_ns is None else self._first_ns
-        return begun_ns + self._duration_ns - self._clock.now_ns()
+        if self._first_ns is not None:
+            return self._first_ns + self._duration_ns - self._clock.now_ns()
+        patience_ns = max(self._duration_ns, int(self._live.settings.open_timeout_s * 1e9))
+        return self._started_ns + patience_ns - self._clock.now_ns()
 
     def _open_first(self) -> None:
         waits = self._live.settings.wait_at_start or self._live.first_seq > 0
@@ -163,7 +166,9 @@ class ReconnectingSource:
     def _lose(self, error: EndostreamError) -> None:
         """Note a loss; a reason is logged once, not with each attempt."""
         said = redacted(str(error))
-        reason = said.partition("; ")[2].partition(". Try:")[0] or said
+        named = said.startswith(f"{self._name}; ")
+        reason = said.removeprefix(f"{self._name}; ") if named else said.partition("; ")[2] or said
+        reason = reason.partition(". Try:")[0]
         now_ns = self._clock.now_ns()
         if self._lost_ns is None:
             self._lost_ns = now_ns
