@@ -277,7 +277,7 @@ def test_a_run_cut_short_finishes_what_is_being_written_and_counts_what_is_queue
         for seq in range(5):
             rig.send(seq)
         rig.wait_for("record.processed", 5)
-        until(lambda: one("a").entered.is_set())
+        until(lambda: "a" in FakeSink.made and one("a").entered.is_set())
         rig.rig.ours.send({"t": "stop"})
         until(lambda: rig.record._sinks[0].give_up)
         FakeSink.gates["a"].set()

@@ -642,4 +642,4 @@ def test_what_sources_say_is_kept_by_source(rig: Rig) -> None:
     rig.says("capture", "source_end", source_id=0, status="done", faults={"corrupt_packet": 1}, message="")
     source = rig.supervisor.outcome.sources[0]
     assert (source.status, source.faults) == ("done", {"corrupt_packet": 3})
-    assert rig.told == [("error", "capture: cut off")]
+    assert ("error", "capture: cut off") in rig.told
