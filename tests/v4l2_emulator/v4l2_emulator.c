@@ -362,6 +362,7 @@ static void fit(struct v4l2_pix_format *format) {
     case V4L2_PIX_FMT_UYVY: format->bytesperline = 2 * width; break;
     case V4L2_PIX_FMT_BGR24:
     case V4L2_PIX_FMT_RGB24: format->bytesperline = 3 * width; break;
+    case V4L2_PIX_FMT_GREY:
     case V4L2_PIX_FMT_NV12:
     case V4L2_PIX_FMT_YUV420: format->bytesperline = width; break;
     default: format->bytesperline = 0;
