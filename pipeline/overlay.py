@@ -20,6 +20,7 @@ from .wire import FrameHeader, MaskHeader
 
 _FRESH_PERIODS = 1.5
 """A mask from the frame before is as old as one period, give or take the source's jitter."""
+_SETTLED_INTERVALS = 8
 _RATE_WEIGHT = 0.1
 """Of the newest interval in the running mean behind the frame rate on screen."""
 
@@ -33,7 +34,7 @@ class Answer:
     size_hw: SizeHW
     marks: Marks = NO_MARKS
     view_rect: Rect | None = None
-    view: tuple[int, ...] = ()
+    view: FieldOfView | None = None
     crc32: int | None = None
     cause: str = ""
     presented: bool = False
@@ -56,7 +57,8 @@ def answer_from_mask(header: MaskHeader, packed: bytes) -> Answer:
     placed = transform.inverse_mask_bounds(bits.reshape(height, width).view(np.bool_))
     marks = marks_from_mask(placed.mask, placed.top, placed.left)
     frame = header.frame
-    return Answer(frame.key, frame.capture_ns, frame.size_hw, marks, transform.roi, header.view, header.crc32)
+    view = FieldOfView.from_ints(frame.size_hw, header.view) if header.view else None
+    return Answer(frame.key, frame.capture_ns, frame.size_hw, marks, transform.roi, view, header.crc32)
 
 
 class Blanker:
@@ -68,7 +70,6 @@ class Blanker:
 
     def __init__(self) -> None:
         self._source: tuple[int, SizeHW] | None = None
-        self._ints: tuple[int, ...] = ()
         self._view: FieldOfView | None = None
 
     def blank(self, image_bgr: ImageBgr, header: FrameHeader, answer: Answer | None, hud: Box | None) -> None:
@@ -87,11 +88,11 @@ class Blanker:
     def _look(self, header: FrameHeader, answer: Answer | None) -> None:
         source = (header.key.source_id, header.size_hw)
         if source != self._source:
-            self._source, self._ints, self._view = source, (), None
+            self._source, self._view = source, None
         fits = answer is not None and (answer.key.source_id, answer.size_hw) == source
-        if answer is not None and fits and answer.view and answer.view != self._ints:
-            self._ints = answer.view
-            self._view = FieldOfView.from_ints(header.size_hw, answer.view)
+        # An equal view is kept as it is: it has its mask at hand.
+        if answer is not None and fits and answer.view is not None and answer.view != self._view:
+            self._view = answer.view
 
 
 def failure(header: FrameHeader, cause: str) -> Answer:
@@ -115,6 +116,7 @@ class OverlayStage:
         self._newest: Answer | None = None
         self._previous: FrameHeader | None = None
         self._interval_ns: float | None = None
+        self._intervals = 0
 
     @property
     def interval_ns(self) -> float | None:
@@ -166,7 +168,8 @@ class OverlayStage:
         if answer.key == header.key:  # even if the frame was captured again, by a restarted capture
             return MaskState.FRESH
         age_ns = header.capture_ns - answer.capture_ns
-        if age_ns <= _FRESH_PERIODS * (self._interval_ns or 0):
+        period_ns = self._hold_ns if self._interval_ns is None else _FRESH_PERIODS * self._interval_ns
+        if age_ns <= period_ns:
             return MaskState.FRESH
         return MaskState.HELD if age_ns <= self._hold_ns else MaskState.STALE
 
@@ -175,11 +178,12 @@ class OverlayStage:
         if previous is None or previous.key[:2] != header.key[:2]:
             return
         interval_ns = header.capture_ns - previous.capture_ns
-        if self._interval_ns is None:
-            self._interval_ns = interval_ns
-        else:  # a gap of seconds is no frame period
-            short_ns = min(interval_ns, 2 * self._interval_ns)
-            self._interval_ns += _RATE_WEIGHT * (short_ns - self._interval_ns)
+        self._intervals += 1
+        mean_ns = self._interval_ns or interval_ns
+        if self._intervals > _SETTLED_INTERVALS:  # a gap of seconds is no frame period
+            interval_ns = min(interval_ns, int(2 * mean_ns))
+        weight = max(_RATE_WEIGHT, 1 / self._intervals)
+        self._interval_ns = mean_ns + weight * (interval_ns - mean_ns)
 
     def draw(self, image_bgr: ImageBgr, note: Annotation, answer: Answer | None, time_s: float) -> Box | None:
         """Draw marks and HUD into ``image_bgr`` in place; returns the rectangle that the HUD covers, if any."""

@@ -5,7 +5,7 @@ slot), then checks that the generation is still the even one its descriptor name
 motive: with a bump only after writing, 13 of 17 accepted 1080p reads under an unpaced writer were torn; with
 odd/even none. The generations lie in the shared memory itself, so a restarted writer goes on from them and never
 uses one twice. Plain loads and stores are enough on x86, whose stores stay in order; other machines would need
-barriers, and ``RingWriter`` refuses to be used between processes there.
+barriers, which this ring does not have: there a torn picture could be taken for whole.
 
 On Linux a block is a ``memfd``: it has no name, lives as long as somebody holds its descriptor, and so survives the
 death of any stage and leaves nothing behind after the death of all. Elsewhere it is an unlinked temporary file.

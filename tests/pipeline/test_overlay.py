@@ -155,7 +155,21 @@ def test_the_frame_period_is_a_running_mean_that_starts_with_the_second_frame() 
     stage.annotate(frame(1), None)
     assert stage.interval_ns == PERIOD_NS
     stage.annotate(frame(2, capture_ns=frame(1).capture_ns + PERIOD_NS // 2), None)
-    assert stage.interval_ns == PERIOD_NS * 0.95
+    assert stage.interval_ns == PERIOD_NS * 0.75
+
+
+def test_a_gap_of_seconds_hardly_stretches_the_frame_period() -> None:
+    stage = OverlayStage(OverlaySettings(), "fcm")
+    for seq in range(10):
+        stage.annotate(frame(seq), None)
+    stage.annotate(frame(10, capture_ns=frame(9).capture_ns + 100 * PERIOD_NS), None)
+    assert stage.interval_ns == pytest.approx(1.1 * PERIOD_NS)
+
+
+def test_the_second_frame_with_the_mask_of_the_first_is_fresh() -> None:
+    stage = OverlayStage(OverlaySettings(), "fcm")
+    stage.annotate(frame(0), None)
+    assert stage.annotate(frame(1), answer(0)).state is MaskState.FRESH
 
 
 def test_the_time_between_two_sources_is_no_frame_period() -> None:
@@ -264,7 +278,7 @@ VIEW = FieldOfView(SIZE, Rect(20, 40, 200, 240))
 
 
 def seen(seq: int = 5) -> Answer:
-    return replace(answer(seq), view=VIEW.to_ints())
+    return replace(answer(seq), view=VIEW)
 
 
 def test_until_the_view_is_known_everything_but_the_hud_is_blanked() -> None:
