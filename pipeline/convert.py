@@ -95,7 +95,8 @@ class RawConverter:
             )
             return (self._raw.stride or line) * (height - 1) + line
         if self._raw.pixel_format == "nv12":
-            return (self._raw.stride or width + width % 2) * (height + (height + 1) // 2)
+            luma, chroma = self._raw.stride or width, self._raw.stride or width + width % 2
+            return luma * height + chroma * ((height + 1) // 2)
         return sum(rows * line for rows, line in self._rows)
 
     def fill(self, data: Bytes, out_bgr: ImageBgr) -> None:
@@ -144,9 +145,10 @@ class RawConverter:
             planes = [cv2.extractChannel(pixels, luma)[:, :width]]
             planes += [cv2.extractChannel(fours, chroma), cv2.extractChannel(fours, chroma + 2)]
         elif name == "nv12":
-            stride, half = self._raw.stride or width + width % 2, (height + 1) // 2
-            pairs = _lines(data[stride * height :], half, stride, width + width % 2).reshape(half, -1, 2)
-            planes = [_lines(data, height, stride, width), *cv2.split(pairs)]
+            even, half = width + width % 2, (height + 1) // 2
+            stride = self._raw.stride or width
+            pairs = _lines(data[stride * height :], half, self._raw.stride or even, even)
+            planes = [_lines(data, height, stride, width), *cv2.split(pairs.reshape(half, -1, 2))]
         else:
             planes, at = [], 0
             for rows, line in self._rows:
