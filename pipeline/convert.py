@@ -89,6 +89,8 @@ class RawConverter:
 
     def _bytes_of_a_frame(self) -> int:
         height, width = self._raw.size_hw
+        if self._raw.pixel_format == "gray":
+            return (self._raw.stride or width) * (height - 1) + width
         if self._raw.pixel_format in _PACKED_BYTES:
             line = _PACKED_BYTES[self._raw.pixel_format] * (
                 width + width % 2 * (self._raw.pixel_format in _PACKED_CV)
@@ -102,8 +104,8 @@ class RawConverter:
     def fill(self, data: Bytes, out_bgr: ImageBgr) -> None:
         """Write the picture in ``data`` (uint8, one dimension, ``frame_bytes`` or more) into ``out_bgr``."""
         name = self._raw.pixel_format
-        if name in ("bgr24", "rgb24"):
-            self._fill_rgb(data, out_bgr)
+        if name in ("bgr24", "rgb24", "gray"):
+            self._fill_plain(data, out_bgr)
         elif self._by_opencv and name in _PACKED_CV:
             _into(out_bgr, cv2.cvtColor(self._packed(data, 2), _PACKED_CV[name], dst=out_bgr))
         elif self._by_opencv:
@@ -124,14 +126,16 @@ class RawConverter:
         stride = self._raw.stride or width
         return np.lib.stride_tricks.as_strided(data, (height * 3 // 2, width), (stride, 1))
 
-    def _fill_rgb(self, data: Bytes, out_bgr: ImageBgr) -> None:
-        picture = self._packed(data, 3)
-        if self._raw.pixel_format == "rgb24":
-            _into(out_bgr, cv2.cvtColor(picture, cv2.COLOR_RGB2BGR, dst=out_bgr))
-        else:
+    def _fill_plain(self, data: Bytes, out_bgr: ImageBgr) -> None:
+        """What needs no matrix: RGB and grey."""
+        picture = self._packed(data, 1 if self._raw.pixel_format == "gray" else 3)
+        if self._raw.pixel_format == "bgr24":
             np.copyto(out_bgr, picture)
+        else:
+            code = cv2.COLOR_GRAY2BGR if self._raw.pixel_format == "gray" else cv2.COLOR_RGB2BGR
+            _into(out_bgr, cv2.cvtColor(picture, code, dst=out_bgr))
         if self._raw.range == "limited":
-            cv2.convertScaleAbs(out_bgr.clip(16, 235) - np.uint8(16), dst=out_bgr, alpha=_LIMITED_GAIN)
+            np.copyto(out_bgr, cv2.convertScaleAbs(out_bgr.clip(16, 235) - np.uint8(16), alpha=_LIMITED_GAIN))
 
     def _part(self, data: Bytes) -> None:
         """Copy the planes of ``data`` into the picture that swscale reads."""

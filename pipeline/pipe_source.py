@@ -140,9 +140,10 @@ class PipeReader(threading.Thread):
             return np.empty(size, np.uint8)
 
     def _frame_line(self) -> None:
-        line = self._line(self._exactly(len(yuv4mpeg.FRAME) + 1))
-        if line.split(b" ")[0] != yuv4mpeg.FRAME:
-            raise _Ended(f"garbage where a picture should begin: {line[:16]!r}")
+        begun = self._exactly(len(yuv4mpeg.FRAME) + 1)
+        if not begun.startswith(yuv4mpeg.FRAME) or begun[-1:] not in (b"\n", b" "):
+            raise _Ended(f"garbage where a picture should begin: {begun!r}")
+        self._line(begun)
 
     def _line(self, begun: bytes) -> bytes:
         """The rest of a line of which ``begun`` was read, all of it without the newline."""

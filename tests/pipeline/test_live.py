@@ -15,6 +15,7 @@ import psutil
 import pytest
 
 from .live_rig import DEVICE, HERE, PATIENCE_S, Emulator, LiveRun, Sender, free_port, patterns_of
+from .rtsp_server import PASSWORD, RtspServer
 
 SENDER = f"{sys.executable} {HERE / 'pattern_sender.py'}"
 
@@ -206,6 +207,24 @@ def test_a_stream_whose_sender_is_killed_is_back_with_the_next_one(tmp_path: Pat
     assert report["sources"][0]["codec"] == "h264"
     assert report["sources"][0]["faults"]["reconnects"] == 1
     assert len(patterns_of(tmp_path / "o.mkv")) >= 40
+
+
+def test_an_rtsp_stream_behind_a_password_survives_a_lost_connection_and_tells_no_secret(
+    tmp_path: Path,
+) -> None:
+    with RtspServer() as server, LiveRun(tmp_path, server.address, "--set", "live.silence_s=1") as run:
+        run.wait_for_pictures(20)
+        server.drop()
+        run.wait_for(lambda: "is back after" in run.stderr, "its return")
+        run.wait_for_pictures(20)
+        run.interrupt()
+        report = run.end()
+        said = run.stderr + (tmp_path / "r.json").read_text()
+    assert report["sources"][0]["address"] == f"rtsp://***@127.0.0.1:{server.port}/tower"
+    assert events(report)[-1] == "is back"
+    assert report["sources"][0]["faults"]["reconnects"] == 1
+    assert len(patterns_of(tmp_path / "o.mkv")) >= 40
+    assert PASSWORD not in said
 
 
 def test_a_command_that_dies_is_started_again_and_none_is_left_at_the_end(tmp_path: Path) -> None:
