@@ -140,16 +140,15 @@ class RawConverter:
     def _part(self, data: Bytes) -> None:
         """Copy the planes of ``data`` into the picture that swscale reads."""
         name, (height, width) = self._raw.pixel_format, self._raw.size_hw
+        even = width + width % 2
         if name in _PACKED_CV:
-            even = RawFormat(name, (height, width + width % 2), self._raw.stride)
-            pairs = _lines(data, height, even.stride or 2 * even.size_hw[1], 2 * even.size_hw[1])
+            pairs = _lines(data, height, self._raw.stride or 2 * even, 2 * even)
             luma, chroma = (0, 1) if name == "yuyv422" else (1, 0)
-            pixels = pairs.reshape(height, -1, 2)
             fours = pairs.reshape(height, -1, 4)
-            planes = [cv2.extractChannel(pixels, luma)[:, :width]]
+            planes = [cv2.extractChannel(pairs.reshape(height, -1, 2), luma)[:, :width]]
             planes += [cv2.extractChannel(fours, chroma), cv2.extractChannel(fours, chroma + 2)]
         elif name == "nv12":
-            even, half = width + width % 2, (height + 1) // 2
+            half = (height + 1) // 2
             stride = self._raw.stride or width
             pairs = _lines(data[stride * height :], half, self._raw.stride or even, even)
             planes = [_lines(data, height, stride, width), *cv2.split(pairs.reshape(half, -1, 2))]
