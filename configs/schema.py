@@ -181,6 +181,11 @@ class LiveSettings(Section):
     rtsp_transport: Literal["tcp", "udp"] = setting(
         "tcp", "How RTSP sends pictures; udp loses some on a poor network, tcp delays them."
     )
+    find_pictures: bool = setting(
+        False,
+        "Search an MPEG-TS for where pictures begin, for senders that do not put each in a packet of its own; "
+        "costs a frame of delay.",
+    )
     stream_options: dict[str, Any] = setting({}, "Options of FFmpeg for opening a stream, above our own.")
 
     @property

@@ -25,6 +25,7 @@ from .stream_reader import Decoded, StreamReader, reason_of
 
 _STEP_S = 0.05
 _JOIN_S = 0.3
+_CARRY_MPEG_TS = ("udp", "rtp", "srt", "tcp")
 _MIN_FPS, _MAX_FPS = Fraction(1), Fraction(240)
 _MAY_PASS = (av.ExitError, av.InvalidDataError, av.TimeoutError, av.EOFError, av.BlockingIOError)
 """What opening may fail with although the address is right: nothing came in time, or what came could not be read."""
@@ -186,6 +187,9 @@ def _opening(kind: str, address: str, live: LiveOptions) -> _Opening:
     # No queue for reordering, no picture kept for analysing, and no rate estimated from twenty pictures.
     options = {"fflags": "nobuffer", "fpsprobesize": "0", "max_delay": "0"}
     options |= {"probesize": "1000000", "analyzeduration": "1000000"}
+    if scheme in _CARRY_MPEG_TS and not settings.find_pictures:
+        # FFmpeg's parser knows a picture's end by the next one's begin; a PES packet ends of itself.
+        options["fflags"] = "nobuffer+noparse+nofillin"
     if scheme in ("rtsp", "rtsps"):
         options |= {"rtsp_transport": settings.rtsp_transport, "reorder_queue_size": "0"}
     elif scheme == "udp":

@@ -315,3 +315,27 @@ def test_the_command_ends_with_the_code_of_the_mistake() -> None:
     )
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == "endostream: source: no.avi; no such file or folder\n"
+
+
+def test_live_asks_for_a_live_run_whatever_the_file_says(runs: Runs, tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("replay:\n  speed: fastest\n  loop: 0\nlive:\n  buffers: 2\n")
+    command = ["live", "/dev/video0", "--duration", "5", "--config", str(file), "--sink", "jsonl:o.jsonl"]
+    assert run_command(command) == 0
+    request = runs.requests[0]
+    assert request.sources == ["/dev/video0"]
+    assert request.config.effective_mode() == "live"
+    assert (request.config.replay.duration_s, request.config.replay.loop) == (5.0, 1)
+    assert request.config.live.buffers == 2
+
+
+@pytest.mark.parametrize("source", ["recording.avi", "phantom:", "", "nonsense://x"])
+def test_live_refuses_what_is_not_live(runs: Runs, capsys: pytest.CaptureFixture[str], source: str) -> None:
+    said = refused(capsys, 2, "live", source)
+    assert said.startswith(f"endostream: live: {source!r}; expected /dev/videoN, rtsp://")
+    assert runs.requests == []
+
+
+def test_live_refuses_to_wait_for_every_frame(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, 2, "live", "/dev/video0", "--set", "replay.mode=every-frame")
+    assert said == "endostream: replay.mode: every-frame; expected live: a live source does not wait\n"

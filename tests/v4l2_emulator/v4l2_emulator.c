@@ -581,8 +581,11 @@ static int answer(struct device *device, unsigned long request, void *argument) 
         if ((uint32_t)request == VIDIOC_S_FMT && (settings.busy || device->streaming))
             return EBUSY;
         fit(&format->fmt.pix);
-        if ((uint32_t)request == VIDIOC_S_FMT)
-            device->format = format->fmt.pix;
+        if ((uint32_t)request == VIDIOC_S_FMT) {
+            const struct v4l2_pix_format *pix = &format->fmt.pix;
+            device->format = *pix;
+            device->period = (struct v4l2_fract){1, nearest(pix->pixelformat, pix->width, pix->height)->rate[0]};
+        }
         return 0;
     case VIDIOC_G_PARM:
         ((struct v4l2_streamparm *)argument)->parm.capture.timeperframe = device->period;
