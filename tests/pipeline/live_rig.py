@@ -4,6 +4,7 @@ The emulator is built with gcc on first use; without it the tests that need it a
 programs of their own, so that a test can kill them. Every wait is bounded; it holds no test.
 """
 
+import atexit
 import json
 import os
 import shutil
@@ -46,7 +47,9 @@ def emulator_library() -> Path:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None or sys.platform != "linux":
         pytest.skip("no C compiler for the V4L2 emulator")
-    library = Path(tempfile.mkdtemp(prefix="v4l2-emulator-")) / "v4l2_emulator.so"
+    folder = Path(tempfile.mkdtemp(prefix="v4l2-emulator-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    library = folder / "v4l2_emulator.so"
     command = [compiler, "-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"]
     command += ["-o", str(library), str(EMULATOR_SOURCE), "-ldl", "-lpthread"]
     subprocess.run(command, check=True, timeout=60)
