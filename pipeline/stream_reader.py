@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import av
 from av.codec.context import Flags
@@ -25,6 +26,7 @@ _ARRIVALS_KEPT = 64
 _ERRORS_IN_A_ROW = 250
 """Packets that do not decode, one after the other, until the stream is taken for garbage: ten seconds at 25 fps."""
 MAX_PICTURE_PX = 8192 * 8192
+_MIN_FPS, _MAX_FPS = Fraction(1), Fraction(240)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ class StreamReader(threading.Thread):
         super().__init__(name="stream", daemon=True)
         self.latest: Latest[Decoded] = Latest()
         self.faults: Counter[str] = Counter()
-        self.stream: VideoStream | None = None
+        self.fps: Fraction | None = None
+        self.codec = ""
         self._name = name
         self._opened = opened
         self._driver_clock = driver_clock
@@ -72,6 +75,8 @@ class StreamReader(threading.Thread):
             self.latest.end(error)
         except av.FFmpegError as error:
             self.latest.end(SourceLost(f"{self._name}; {reason_of(error)}"))
+        except IndexError:  # PyAV knows only the streams that were there when it was opened
+            self.latest.end(SourceLost(f"{self._name}; a stream was added to it"))
         except Exception as error:
             self.latest.end(SourceLost(f"{self._name}; {type(error).__name__}: {error}"))
 
@@ -86,7 +91,6 @@ class StreamReader(threading.Thread):
         codec.flags |= Flags.low_delay
         stream.thread_type = "SLICE"  # threads across pictures would hold as many pictures back
         codec.thread_count = 2
-        self.stream = stream
         errors = 0
         for packet in container.demux(stream):
             arrival_ns = self._arrival(packet)
@@ -105,9 +109,18 @@ class StreamReader(threading.Thread):
                         f"{self._name}; nothing in it can be decoded ({reason_of(error)})"
                     ) from error
                 continue
+            if pictures and not self.codec:
+                self._describe(stream)
             for picture in pictures:
                 errors = 0
                 self._offer(picture, arrival_ns)
+
+    def _describe(self, stream: VideoStream) -> None:
+        """Note what the stream is: nobody else may ask it, since it ends with this thread."""
+        # Guessed last: of H.264 it is at times the rate of fields.
+        rates = (stream.average_rate, stream.codec_context.framerate, stream.guessed_rate)
+        self.fps = next((rate for rate in rates if rate is not None and _MIN_FPS <= rate <= _MAX_FPS), None)
+        self.codec = stream.codec_context.name
 
     def _arrival(self, packet: "Packet[VideoStream]") -> int:
         """When the packet came, noted under its time, since a decoder may give pictures later."""

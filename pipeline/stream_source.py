@@ -26,7 +26,6 @@ from .stream_reader import Decoded, StreamReader, reason_of
 _STEP_S = 0.05
 _JOIN_S = 0.3
 _CARRY_MPEG_TS = ("udp", "rtp", "srt", "tcp")
-_MIN_FPS, _MAX_FPS = Fraction(1), Fraction(240)
 _MAY_PASS = (av.ExitError, av.InvalidDataError, av.TimeoutError, av.EOFError, av.BlockingIOError)
 """What opening may fail with although the address is right: nothing came in time, or what came could not be read."""
 
@@ -109,11 +108,7 @@ class StreamSource:
     def _describe(self, kind: str, picture: av.VideoFrame) -> SourceInfo:
         from endostream.replay.colour import colour_of
 
-        stream = self._reader.stream
-        assert stream is not None
-        # Guessed last: of H.264 it is at times the rate of fields.
-        rates = (stream.average_rate, stream.codec_context.framerate, stream.guessed_rate)
-        fps = next((rate for rate in rates if rate is not None and _MIN_FPS <= rate <= _MAX_FPS), None)
+        fps = self._reader.fps
         colour = colour_of(picture)
         return SourceInfo(
             address=self._address,
@@ -121,7 +116,7 @@ class StreamSource:
             size_hw=(picture.height, picture.width),
             fps=fps or self._live.settings.rate,
             time_base=picture.time_base or Fraction(1, 1_000_000),
-            codec=stream.codec_context.name,
+            codec=self._reader.codec,
             pixel_format=picture.format.name,
             colour_matrix=colour.matrix,
             colour_range=colour.range,
