@@ -55,6 +55,9 @@ def train(
     teacher: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Weights of the recipe's teacher.")
     ] = None,
+    init: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights to begin with instead of fresh ones.")
+    ] = None,
     workers: Annotated[
         int | None, typer.Option(metavar="N", min=0, help="Processes that make batches.")
     ] = None,
@@ -81,6 +84,7 @@ def train(
         settings=tuple(settings or ()),
         resume=resume,
         teacher=teacher,
+        init=init,
         workers=workers,
         threads=threads,
         backend=backend,

@@ -58,6 +58,7 @@ class TrainRequest:
         settings: ``KEY=VALUE`` over the recipe.
         resume: go on from the checkpoint in ``out``.
         teacher: weights file of the teacher.
+        init: weights file to begin with instead of fresh weights.
         workers: processes that make batches; None for one less than the cores, at most 12.
         threads: of TensorFlow on the CPU; 0 for its own choice.
         backend: of Keras; by default KERAS_BACKEND, else the first of BACKENDS that is installed.
@@ -73,6 +74,7 @@ class TrainRequest:
     settings: tuple[str, ...] = ()
     resume: bool = False
     teacher: Path | None = None
+    init: Path | None = None
     workers: int | None = None
     threads: int = 0
     backend: str = ""
@@ -106,6 +108,7 @@ def train_command(request: TrainRequest, say: Callable[[str], None] = say_on_std
         resume=request.resume,
         split_asked_for=bool(request.split),
         teacher=request.teacher,
+        init=request.init,
         workers=workers,
         stop_after=request.stop_after,
     )

@@ -54,6 +54,7 @@ class RunOptions:
         resume: go on from the checkpoint there.
         split_asked_for: the split was the user's, not the recipe's: it must fit.
         teacher: weights of the recipe's teacher, or None.
+        init: weights to begin with, or None for fresh ones.
         workers: processes that make batches; 0 makes them in place.
         stop_after: end after this many epochs in all, as if interrupted; None for the recipe's.
     """
@@ -63,6 +64,7 @@ class RunOptions:
     resume: bool = False
     split_asked_for: bool = False
     teacher: Path | None = None
+    init: Path | None = None
     workers: int = 2
     stop_after: int | None = None
 
@@ -106,6 +108,8 @@ def train(recipe: Recipe, options: RunOptions, say: Say = print) -> Progress:
         run = _Run(recipe, options, batches, [pairs[name] for name in split.val], say)
         if state is not None:
             run.take_up(progress.epochs_done, state)
+        elif options.init is not None:
+            run.begin_with(options.init)
         return run.through(progress)
 
 
@@ -127,6 +131,17 @@ class _Run:
         self._learner_for(epochs_done)
         put_state(self._learner, state)
         copy_averaged(self._learner, self._network)
+
+    def begin_with(self, weights: Path) -> None:
+        """Begin with the weights of an earlier run's network rather than with fresh ones."""
+        self._learner_for(0)
+        try:
+            self._network.load_weights(weights)
+        except (OSError, ValueError, KeyError) as error:
+            raise ModelError(f"--init: {weights}; not weights of {self._recipe.preset} ({error})") from error
+        for layer in self._network.layers:
+            if layer.weights:
+                self._learner.get_layer(layer.name).set_weights(layer.get_weights())
 
     def through(self, progress: Progress) -> Progress:
         """Every epoch that is left: train, validate the averaged weights, keep, tell."""

@@ -99,6 +99,31 @@ def test_a_run_leaves_its_files_and_a_row_an_epoch(
     assert sum(line.startswith("epoch ") for line in said) == 3
 
 
+def test_a_run_may_begin_with_the_weights_of_another(
+    tiny_preset: str, make_data: MakeData, tmp_path: Path
+) -> None:
+    data = make_data(12)
+    run(data, tmp_path / "first", recipe(epochs=1))
+    still = recipe(
+        epochs=1, optimiser={"learning_rate": 1e-9, "end_learning_rate": 1e-9, "schedule": "constant"}
+    )
+    run(data, tmp_path / "second", still, init=tmp_path / "first" / "last.weights.h5")
+    resunet = import_keras("endostream.models.resunet")
+    networks = [resunet.build_resunet(resunet.preset_config(tiny_preset)) for _ in range(2)]
+    for network, name in zip(networks, ("first", "second"), strict=True):
+        network.load_weights(tmp_path / name / "last.weights.h5")
+    first, second = (network.get_layer("stem_conv").get_weights()[0] for network in networks)
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_weights_to_begin_with_that_are_none_are_refused(
+    tiny_preset: str, make_data: MakeData, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.weights.h5").write_bytes(b"no weights")
+    with pytest.raises(ModelError, match="--init"):
+        run(make_data(12), tmp_path / "run", recipe(epochs=1), init=tmp_path / "bad.weights.h5")
+
+
 GROWING = {"early_input_px": 32, "early_epochs": 3}
 """Settings of the run that is interrupted: the input grows after the third of four epochs."""
 
