@@ -175,12 +175,13 @@ def test_no_accepted_copy_is_torn_while_a_thread_overwrites_the_slot() -> None:
 
 
 def _descriptors() -> set[str]:
-    """What this process has open that is shared memory or deleted."""
-    links = set()
+    """Numbers of the descriptors of this process that are shared memory of ours (other tests may hold some)."""
+    ours = set()
     for entry in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
-            links.add(str(entry.readlink()))
-    return {link for link in links if "memfd:endostream" in link}
+            if "memfd:endostream" in str(entry.readlink()):
+                ours.add(entry.name)
+    return ours
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc on this system")
