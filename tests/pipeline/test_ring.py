@@ -189,7 +189,7 @@ def test_a_closed_ring_leaves_no_descriptor_and_no_name_in_shared_memory() -> No
     shm = Path("/dev/shm")
     before, named = _descriptors(), set(shm.iterdir()) if shm.exists() else set()
     ring = FrameRing.create(RingShape(0, (48, 64), 4))
-    assert len(_descriptors() - before) == 1
+    assert _descriptors() > before
     assert (set(shm.iterdir()) if shm.exists() else set()) <= named
     ring.close()
     assert _descriptors() == before
