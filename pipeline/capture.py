@@ -279,7 +279,7 @@ class Decoder(threading.Thread):
 
     def _take_slot(self, size_hw: SizeHW) -> int | None:
         if self.lease is None or self.lease.ring.shape.size_hw != size_hw:
-            if self.host.spec.every_frame and not self._wait_until_all_are_free():
+            if not self._wait_until_all_are_free():
                 return None
             lease = self.host.lease(CAPTURED, size_hw)
             if lease is None:
@@ -297,7 +297,8 @@ class Decoder(threading.Thread):
             return self._slots.take()
 
     def _wait_until_all_are_free(self) -> bool:
-        """Before a ring of another size: its pictures may not be retired before all readers are done with them."""
+        """Before a ring of another size: the pictures of this one may not be retired before they were released, or in
+        every-frame mode, before all readers are done with them."""
         with self._slot_freed:
             while self.lease is not None and len(self._slots) < self.lease.ring.shape.slots:
                 if self._over():

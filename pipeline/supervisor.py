@@ -44,6 +44,13 @@ _MOVES = (
 _FRUITLESS_LIVES = 9
 """After so many deaths in a row without a frame done in between, every-frame mode gives a stage of the annotation path
 up: each frame in flight was tried three times by then, and three windows of them failed."""
+_DAMAGE = {
+    "ended_early": "ends before its header says",
+    "corrupt_packet": "packets that cannot be decoded",
+    "corrupt_picture": "pictures decoded in part",
+    "unreadable_picture": "pictures that cannot be read",
+}
+"""Faults of a source that a user is told of at once, not only in the report."""
 _OWN_GAP_NS = 1_000_000_000
 
 
@@ -55,6 +62,7 @@ class SourceOutcome:
     status: str = "not played"
     message: str = ""
     faults: dict[str, int] = field(default_factory=dict)
+    damage: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -459,6 +467,15 @@ class Supervisor:
         source.status, source.message = message["status"], message["message"]
         for cause, count in message["faults"].items():
             source.faults[cause] = source.faults.get(cause, 0) + count
+        damage = [
+            f"{words} ({count})"
+            for cause, words in _DAMAGE.items()
+            if (count := message["faults"].get(cause))
+        ]
+        address = self.spec.sources[message["source_id"]]
+        if damage and source.damage != damage:  # said once, not for every time round
+            source.damage = damage
+            self._note("capture", f"source: {address}; damaged, the rest was played: {', '.join(damage)}")
         if message["message"]:
             self._note("capture", message["message"], "error")
 
