@@ -21,6 +21,9 @@ from .sink import SinkContext, SinkSpec
 class JsonlSink:
     """Writes the lines; after a restart of the run's record process (part > 0) it goes on in the same file."""
 
+    needs_picture = False
+    """So a run that only writes a log copies no picture for it."""
+
     def __init__(self, spec: SinkSpec, context: SinkContext) -> None:
         self._spec = spec
         self._path = Path(spec.path)
