@@ -239,7 +239,7 @@ class PreprocessSettings(Section):
 class InferSettings(Section):
     """Infer: which segmenter, and when it counts as hung."""
 
-    segmenter: str = setting("fcm", "Name of the segmenter; endostream doctor lists them.")
+    segmenter: str = setting("resunet-small", "Name of the segmenter; endostream doctor lists them.")
     options: dict[str, Any] = setting({}, "Keyword arguments of the segmenter's constructor.")
     runtime: str = setting("auto", "What computes the network where a segmenter has the choice.")
     hang_timeout_s: float = setting(
