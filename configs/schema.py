@@ -256,6 +256,9 @@ class OverlaySettings(Section):
     contour: bool = setting(True, "Draw the outline of each finding.")
     fill_alpha: float = setting(0.25, "Opacity of the fill, 0 for none.", ge=0, le=1)
     box: bool = setting(True, "Draw the bounding box of each finding.")
+    min_area_share: float = setting(
+        0.0005, "Findings that cover less of the picture than this are specks and not drawn.", ge=0, le=1
+    )
     hud: bool = setting(True, "Show AI state, mask age and frame rate in the picture.")
     colour: Colour = setting(
         "#28ffa0", "Colour of the marks.", expected='#RRGGBB in hexadecimal and in quotes, such as "#28ffa0"'

@@ -40,10 +40,11 @@ class Answer:
     presented: bool = False
 
 
-def answer_from_mask(header: MaskHeader, packed: bytes) -> Answer:
+def answer_from_mask(header: MaskHeader, packed: bytes, min_area_share: float = 0.0) -> Answer:
     """Unpack a mask and make it ready for drawing into its picture; raises ValueError if it does not fit.
 
-    ``packed`` holds height × width bits, rows first, most significant bit first.
+    ``packed`` holds height × width bits, rows first, most significant bit first. Components that cover less than
+    ``min_area_share`` of the picture are left out.
     """
     height, width = header.size_hw
     if len(packed) != -(-height * width // 8):
@@ -55,8 +56,9 @@ def answer_from_mask(header: MaskHeader, packed: bytes) -> Answer:
         )
     bits = np.unpackbits(np.frombuffer(packed, np.uint8), count=height * width)
     placed = transform.inverse_mask_bounds(bits.reshape(height, width).view(np.bool_))
-    marks = marks_from_mask(placed.mask, placed.top, placed.left)
     frame = header.frame
+    min_area_px = round(min_area_share * frame.size_hw[0] * frame.size_hw[1])
+    marks = marks_from_mask(placed.mask, placed.top, placed.left, min_area_px)
     view = FieldOfView.from_ints(frame.size_hw, header.view) if header.view else None
     return Answer(frame.key, frame.capture_ns, frame.size_hw, marks, transform.roi, view, header.crc32)
 

@@ -291,13 +291,13 @@ class Presenter:
             self._tally.masks_superseded.add()
             self._masks_link.drop(message, "superseded")
 
-    @staticmethod
-    def _answer(message: Received) -> Answer:
+    def _answer(self, message: Received) -> Answer:
         if message.kind is Kind.FAIL:
             return failure(*unpack_fail(message.body))
         if message.kind is not Kind.MASK:
             raise WireError(f"kind: {message.kind.name}; expected MASK")
-        return answer_from_mask(unpack_mask(message.body), message.payload or b"")
+        least = self.host.config.overlay.min_area_share
+        return answer_from_mask(unpack_mask(message.body), message.payload or b"", least)
 
     def _take_answer(self, message: Received, answer: Answer) -> None:
         known = self._answers.get(answer.key)

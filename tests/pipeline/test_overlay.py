@@ -309,3 +309,11 @@ def test_a_view_of_another_source_is_not_taken() -> None:
     image = np.full((*SIZE, 3), 200, np.uint8)
     Blanker().blank(image, frame(0, key=FrameKey(1, 0, 0)), seen(), None)
     assert not image.any()
+
+
+def test_findings_smaller_than_the_least_share_are_left_out() -> None:
+    packed = packed_square(10, 10, 8)
+    small = answer_from_mask(mask_header(0, packed), packed)
+    assert small.marks.area_px > 0
+    least = 2 * small.marks.area_px / (SIZE[0] * SIZE[1])
+    assert answer_from_mask(mask_header(0, packed), packed, least).marks.area_px == 0
