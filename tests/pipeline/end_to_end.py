@@ -163,6 +163,11 @@ class Run:
         report = json.loads(file.read_text()) if file.is_file() else {}
         return Ended(code, self._text(self._stdout.name), self.stderr, report, self.log())
 
+    def wait_until_gone(self, patience_s: float = PATIENCE_S) -> None:
+        """Wait until none of its processes is alive."""
+        psutil.wait_procs(self.processes(), timeout=patience_s)
+        assert self.processes() == []
+
     def assert_nothing_is_left(self) -> None:
         """No process, no folder of the run, no shared memory."""
         assert self.processes() == []
