@@ -141,8 +141,6 @@ class ThreadLauncher:
         def run() -> str:
             host = StageHost(stage, spec, board, theirs, self._context, incarnation=incarnation)
             problem = run_stage(host)
-            if problem and not host.stopping:
-                host.log(problem)
             host.close()
             return problem
 

@@ -63,11 +63,17 @@ def run_stage(host: StageHost) -> str:
         problem = str(error)
         host.fail(problem, int(error.exit_code))
     except StageBroken as error:
-        problem = str(error)
+        problem = _told(host, str(error))
     except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
+        problem = _told(host, f"{type(error).__name__}: {error}")
         if os.environ.get("ENDOSTREAM_DEBUG"):
             raise
+    return problem
+
+
+def _told(host: StageHost, problem: str) -> str:
+    if not host.stopping:
+        host.log(problem)
     return problem
 
 
@@ -112,8 +118,6 @@ def main() -> None:
     context: zmq.Context[Any] = zmq.Context()
     host = StageHost(stage, spec, board, control, context, incarnation=message["incarnation"])
     problem = run_stage(host)
-    if problem and not host.stopping:
-        host.log(problem)
     context.destroy(linger=500)
     # Threads of decoders and runtimes may still be busy; what had to be finished is finished.
     sys.stdout.flush()
