@@ -133,7 +133,8 @@ def conclude(totals: RunTotals, outcome: Outcome, request: RunRequest) -> None:
     if outcome.failed_sinks:
         code, status = ExitCode.FAILED, "failed"
     if not_done:
-        code, status = ExitCode.SOURCE, "failed"
+        asked_wrongly = {outcome.sources[source.index].exit_code for source in not_done} == {ExitCode.USAGE}
+        code, status = ExitCode.USAGE if asked_wrongly else ExitCode.SOURCE, "failed"
     if request.config.effective_mode() == "every-frame" and totals.mask_state.get(MaskState.FAILED.label):
         _tell("error", f"{totals.mask_state['failed']} frames got no mask; see the report")
         code, status = ExitCode.CHECK, "failed"

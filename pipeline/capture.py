@@ -175,7 +175,8 @@ class Decoder(threading.Thread):
             self._report_source(source_id, "done", source, "")
         except EndostreamError as error:
             missing = frames == 0 and error.exit_code is ExitCode.SOURCE
-            self._report_source(source_id, "missing" if missing else "lost", source, str(error))
+            status = "missing" if missing else "lost"
+            self._report_source(source_id, status, source, str(error), error.exit_code)
         return frames
 
     def _open(self, address: str, source_id: int, loop: int) -> Source:
@@ -202,9 +203,23 @@ class Decoder(threading.Thread):
             "last_arrival_ns": value("capture.last_capture_ns"),
         }
 
-    def _report_source(self, source_id: int, status: str, source: Source | None, message: str) -> None:
+    def _report_source(
+        self,
+        source_id: int,
+        status: str,
+        source: Source | None,
+        message: str,
+        exit_code: ExitCode = ExitCode.DONE,
+    ) -> None:
         faults = {} if source is None else source.faults
-        self.host.say("source_end", source_id=source_id, status=status, faults=faults, message=message)
+        self.host.say(
+            "source_end",
+            source_id=source_id,
+            status=status,
+            faults=faults,
+            message=message,
+            exit_code=int(exit_code),
+        )
 
     def _prepared(self, source: Source, source_id: int, loop: int) -> Iterator[Prepared]:
         skip_to = self._start.seq if self._resumes(source_id, loop) else 0

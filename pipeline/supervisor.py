@@ -63,6 +63,7 @@ class SourceOutcome:
     message: str = ""
     faults: dict[str, int] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
+    exit_code: ExitCode = ExitCode.DONE
 
 
 @dataclass(slots=True)
@@ -465,6 +466,7 @@ class Supervisor:
     def _on_source_end(self, _: Watched, message: dict[str, Any]) -> None:
         source = self.outcome.sources[message["source_id"]]
         source.status, source.message = message["status"], message["message"]
+        source.exit_code = ExitCode(message.get("exit_code", ExitCode.DONE))
         for cause, count in message["faults"].items():
             source.faults[cause] = source.faults.get(cause, 0) + count
         damage = [
