@@ -14,7 +14,11 @@ from endostream.configs.errors import ConfigError
 
 SegmenterName = Annotated[
     str | None,
-    typer.Option("--segmenter", metavar="NAME", help="Which segmenter; endostream doctor lists them; or your own module:Class."),
+    typer.Option(
+        "--segmenter",
+        metavar="NAME",
+        help="Which segmenter; endostream doctor lists them; or your own module:Class.",
+    ),
 ]
 Sinks = Annotated[
     list[str] | None,
