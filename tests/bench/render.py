@@ -2,9 +2,10 @@
 
     python tests/bench/render.py [--folder out/bench] [--page docs/benchmarks.md] [--draft]
 
-A block ``<!-- results:NAME -->`` to ``<!-- end -->`` is filled from NAME.json: tables, what was promised and whether it
-was kept, machine, commit and versions. Results of ``--quick`` are refused; each table names the commit it was made on, and
-changes that were not committed show in its name. ``--draft`` prints the page whatever the results are. It measures nothing.
+A block ``<!-- results:NAME -->`` to ``<!-- end -->`` is filled from NAME.json: tables, what was promised and whether
+it was kept, machine, commit and versions. Results of ``--quick`` are refused; each table names the commit it was made
+on, and changes that were not committed show in its name. ``--draft`` prints the page whatever the results are. It
+measures nothing.
 """
 
 import argparse
