@@ -157,12 +157,27 @@ class Presenter:
             self._frames_link.drop(waiting.message, "duplicate")
             waiting.message, waiting.header = message, header
             return
-        if waiting is not None or self._tally.presented_before(header.key):
+        if waiting is not None or self._is_done(header.key):
             self._frames_link.drop(message, "duplicate")
             return
         self._ended_ns = 0
         self._annotations_ended = self._end_told = False
         self._frames.append(Waiting(message, header))
+
+    def _is_done(self, key: FrameKey) -> bool:
+        """Whether a frame was presented already, and handed to the record process if there is one.
+
+        What an overlay that was killed had presented may have died with it on the way to record. In every-frame mode
+        capture sends it again; it is presented again and counted once.
+        """
+        if not (self._every_frame and self.host.incarnation and self.host.spec.sinks):
+            return self._tally.presented_before(key)
+        last = None if self._last_header is None else self._last_header.key
+        return last is not None and (key.loop, key.source_id, key.seq) <= (
+            last.loop,
+            last.source_id,
+            last.seq,
+        )
 
     def _drop_backlog(self) -> None:
         while len(self._frames) > self._max_backlog:
@@ -237,7 +252,8 @@ class Presenter:
         delay_ns = present_ns - answer.capture_ns if first and answer is not None else None
         if answer is not None and first:
             answer.presented = True
-        self._tally.count(header, note, present_ns, delay_ns)
+        if not self._tally.presented_before(header.key):
+            self._tally.count(header, note, present_ns, delay_ns)
         self._last_frame_ns = present_ns
         self._service.record(present_ns - begun_ns)
         if self._blanker is not None:
@@ -301,7 +317,7 @@ class Presenter:
 
     def _take_answer(self, message: Received, answer: Answer) -> None:
         known = self._answers.get(answer.key)
-        if self._tally.presented_before(answer.key) or (known is not None and known.crc32 is not None):
+        if self._is_done(answer.key) or (known is not None and known.crc32 is not None):
             self._masks_link.drop(message, "duplicate")
             return
         self._answers[answer.key] = answer
