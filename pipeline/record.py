@@ -24,6 +24,7 @@ from .frame import Frame, FrameKey, ImageBgr, Presented, SizeHW
 from .handover import NO_RING, needs_picture
 from .host import StageHost
 from .link import LinkReader, Received
+from .ring import READ_AHEAD_BYTES
 from .sink import Sink, SinkContext, SinkSpec, open_sink, parse_sink
 from .wire import Kind, PresentedHeader, WireError, unpack_presented
 
@@ -268,7 +269,7 @@ class Record:
         if self._every_frame:
             return ring.view(frame.slot)
         spare = self._buffers.setdefault(frame.size_hw, [])
-        buffer = spare.pop() if spare else np.empty((*frame.size_hw, 3), np.uint8)
+        buffer = spare.pop() if spare else _buffer(frame.size_hw)
         return buffer if ring.copy(frame.slot, frame.generation, buffer) else None
 
     def _hand_out(self, message: Received, header: PresentedHeader, image_bgr: ImageBgr) -> None:
@@ -309,6 +310,12 @@ class Record:
                 sink.join(_SHUT_DOWN_S)
             if sink.is_alive():  # stuck in a write; what waits behind it is never written
                 sink.leave_queued()
+
+
+def _buffer(size_hw: SizeHW) -> ImageBgr:
+    height, width = size_hw
+    room = np.empty(height * width * 3 + READ_AHEAD_BYTES, np.uint8)
+    return room[:-READ_AHEAD_BYTES].reshape(height, width, 3)
 
 
 def run_record(host: StageHost) -> None:

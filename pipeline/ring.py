@@ -24,6 +24,9 @@ import numpy.typing as npt
 from .frame import ImageBgr, SizeHW
 
 _PAGE = 4096
+READ_AHEAD_BYTES = 64
+"""Room behind every picture that is given to FFmpeg: its conversions read whole vectors, past the last pixel. Without
+it the record process died of SIGSEGV at 640 × 480 and 1280 × 720, which fill their pages to the last byte."""
 _GENERATION_STRIDE = 8
 """int64 cells from one generation to the next: a cache line each, so that readers of one do not slow another."""
 
@@ -68,9 +71,9 @@ class RingShape:
 
     @property
     def slot_bytes(self) -> int:
-        """Bytes of one picture, rounded up to pages."""
+        """Bytes of one picture and of what may be read behind it, rounded up to pages."""
         height, width = self.size_hw
-        return -(-height * width * 3 // _PAGE) * _PAGE
+        return -(-(height * width * 3 + READ_AHEAD_BYTES) // _PAGE) * _PAGE
 
     @property
     def header_bytes(self) -> int:

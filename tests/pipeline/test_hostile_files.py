@@ -270,6 +270,16 @@ def test_pictures_of_which_no_two_have_the_same_size_are_all_shown(tmp_path: Pat
     assert ended.keys == [(0, 0, seq) for seq in range(20)]
 
 
+@pytest.mark.parametrize("name", ["o.mp4", "o.mkv", "o.avi"])
+def test_pictures_that_fill_their_memory_to_the_last_byte_are_recorded(tmp_path: Path, name: str) -> None:
+    """640 × 480 is 225 pages exactly. FFmpeg read on behind the last slot: record died, again and again."""
+    video = make_video(tmp_path / "vga.avi", VideoSpec(size_hw=(480, 640), frames=40))
+    ended = play(tmp_path, video, *MODES["every-frame"], "--sink", f"video:{tmp_path / name}")
+    assert_played(ended, 0, 40)
+    assert ended.stderr == ""
+    assert len(times_of(tmp_path / name)) == 40
+
+
 @both_modes
 def test_the_smallest_picture_is_played(tmp_path: Path, mode: str) -> None:
     video = make_video(tmp_path / "tiny.avi", VideoSpec(size_hw=(16, 16)))

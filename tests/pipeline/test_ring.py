@@ -212,7 +212,7 @@ def test_a_picture_that_is_still_viewed_outlives_the_ring() -> None:
 def test_a_block_that_is_too_small_for_its_ring_is_refused() -> None:
     shape = RingShape(0, (480, 640), 4)
     block = Block.create(4096, "small")
-    with pytest.raises(ValueError, match="ring block: 4096 bytes; expected at least 3690496"):
+    with pytest.raises(ValueError, match="ring block: 4096 bytes; expected at least 3706880"):
         FrameRing(block, shape)
     block.close()
 
