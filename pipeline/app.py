@@ -126,6 +126,20 @@ def _tell(level: str, text: str) -> None:
     logger.log(_LEVELS[level], "%s", text)
 
 
+def _broken_promises(totals: RunTotals, outcome: Outcome) -> list[str]:
+    """What every-frame mode promises and this run did not keep, a line each."""
+    failed, dropped = totals.mask_state.get(MaskState.FAILED.label), sum(totals.frames.dropped.values())
+    lines = [f"{failed} frames got no mask"] if failed else []
+    lines += [f"{dropped} frames were dropped in every-frame mode"] if dropped else []
+    lost = {} if outcome.interrupted else totals.sinks
+    lines += [
+        f"{label}: {sink.dropped} frames were not written"
+        for label, sink in lost.items()
+        if sink.dropped and label not in outcome.failed_sinks
+    ]
+    return lines
+
+
 def conclude(totals: RunTotals, outcome: Outcome, request: RunRequest) -> None:
     """Settle status and exit code: what went wrong first wins over the ledger, the ledger over a lost source."""
     code, status = ExitCode.DONE, "done"
@@ -135,14 +149,9 @@ def conclude(totals: RunTotals, outcome: Outcome, request: RunRequest) -> None:
     if not_done:
         asked_wrongly = {outcome.sources[source.index].exit_code for source in not_done} == {ExitCode.USAGE}
         code, status = ExitCode.USAGE if asked_wrongly else ExitCode.SOURCE, "failed"
-    if request.config.effective_mode() == "every-frame" and totals.mask_state.get(MaskState.FAILED.label):
-        _tell("error", f"{totals.mask_state['failed']} frames got no mask; see the report")
-        code, status = ExitCode.CHECK, "failed"
-    if request.config.effective_mode() == "every-frame" and totals.frames.dropped:
-        _tell(
-            "error",
-            f"{sum(totals.frames.dropped.values())} frames were dropped in every-frame mode; see the report",
-        )
+    broken = _broken_promises(totals, outcome) if request.config.effective_mode() == "every-frame" else []
+    for line in broken:
+        _tell("error", f"{line}; see the report")
         code, status = ExitCode.CHECK, "failed"
     for line in ledger_errors(totals):
         _tell("error", f"ledger: {line}")
