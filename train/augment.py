@@ -17,6 +17,7 @@ from endostream.models.segmenter import ImageRgb
 from endostream.models.transform import Transform
 
 from .degrade import degrade
+from .polyp_removal import without_polyps
 from .recipe import AugmentRecipe
 
 MaskBytes = npt.NDArray[np.uint8]
@@ -59,6 +60,8 @@ def augment(
         random: of this sample alone.
         calm: leave out cutmix and copy-paste.
     """
+    if random.random() < settings.polyp_removed:
+        sample = _without_polyps(sample, random)
     if random.random() < settings.polyp_free:
         sample = polyp_free_crop(sample, random) or sample
     out = _place(sample, settings, input_hw, random)
@@ -154,6 +157,12 @@ def polyp_free_crop(sample: Sample, random: np.random.Generator, tries: int = 12
         if not sample.mask[rows, columns].any() and np.mean(image[::8, ::8].max(axis=2) > 40) > 0.6:
             return Sample(image, np.zeros((size_h, size_w), np.uint8))
     return None
+
+
+def _without_polyps(sample: Sample, random: np.random.Generator) -> Sample:
+    """The sample with its polyps covered, or as it is where that cannot be done."""
+    image = without_polyps(sample.image_rgb, sample.mask, random)
+    return sample if image is None else Sample(image, np.zeros_like(sample.mask))
 
 
 def cutmix(sample: Sample, other: Sample, random: np.random.Generator) -> Sample:

@@ -36,6 +36,7 @@ class AugmentRecipe(Section):
     shift: float = setting(0.15, "Largest shift either way, of the input's size.", ge=0.0, le=1.0)
     shear_deg: float = setting(15.0, "Largest shear either way.", "degrees", ge=0.0, le=45.0)
     stretch: float = setting(0.15, "Largest change of the aspect ratio.", ge=0.0, le=0.9)
+    polyp_removed: float = _share("Share whose polyps are covered with mucosa, where that can be done.", 0.25)
     polyp_free: float = _share("Share replaced by a crop without polyp and an empty mask.", 0.1)
     colour: float = _share("Share with changed brightness, contrast, gamma, hue and saturation.", 0.9)
     brightness: float = setting(0.4, "Largest change of the gain.", ge=0.0, le=0.9)

@@ -18,6 +18,7 @@ from endostream.train.augment import (
     warped,
 )
 from endostream.train.paper_augment import COPIES, paper_copy
+from endostream.train.polyp_removal import without_polyps
 from endostream.train.recipe import AugmentRecipe
 
 HW = (64, 64)
@@ -154,3 +155,30 @@ def test_the_paper_makes_30_copies_beside_the_picture_8_of_them_grey() -> None:
     assert np.array_equal(copies[0].image_rgb, letterboxed(one, HW).image_rgb)
     assert sum(grey) == 8
     assert all(copy.mask.shape == HW and set(np.unique(copy.mask)) <= {0, 255} for copy in copies)
+
+
+def test_a_polyp_is_covered_with_tissue_of_the_same_picture_and_the_mask_is_empty() -> None:
+    one = sample(size_hw=(120, 160))
+    image = without_polyps(one.image_rgb, one.mask, np.random.default_rng(0))
+    assert image is not None
+    assert image.max() < 140  # the polyp is 220, the tissue 90 to 110
+    far = np.zeros((120, 160), bool)
+    far[90:] = True
+    assert np.array_equal(image[far], one.image_rgb[far])
+    out = augment(one, one, still(polyp_removed=1.0), HW, np.random.default_rng(0))
+    assert not out.mask.any()
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_a_picture_without_polyp_or_with_too_large_a_one_cannot_be_covered(share: float) -> None:
+    mask = np.zeros((60, 80), np.uint8)
+    mask[: int(60 * share)] = 255
+    assert without_polyps(sample(size_hw=(60, 80)).image_rgb, mask, np.random.default_rng(0)) is None
+
+
+def test_where_no_tissue_is_left_the_sample_stays_as_it_is() -> None:
+    one = sample(size_hw=(120, 160))
+    dark = Sample(np.where(one.mask[..., None] > 0, one.image_rgb, np.uint8(5)), one.mask)
+    assert without_polyps(dark.image_rgb, dark.mask, np.random.default_rng(0)) is None
+    out = augment(dark, dark, still(polyp_removed=1.0), HW, np.random.default_rng(0))
+    assert out.mask.any()
