@@ -13,6 +13,7 @@ import numpy as np
 from endostream.configs.errors import ModelError
 
 from .logits_segmenter import Logits, LogitsSegmenter
+from .postprocess import SURE_PROB
 from .resunet import build_resunet, preset_config
 from .segmenter import ImageRgb, SegmenterInfo
 from .weights_files import model_file
@@ -28,6 +29,7 @@ class KerasSegmenter(LogitsSegmenter):
         name: str = "keras",
         model: str = "",
         input_hw: tuple[int, int] | None = None,
+        sure_prob: float = SURE_PROB,
     ) -> None:
         """Build the network and load its weights (``model``: a path instead of the packaged file).
 
@@ -35,6 +37,7 @@ class KerasSegmenter(LogitsSegmenter):
             ConfigError: no such preset.
             ModelError: the file is missing, damaged or of another network.
         """
+        super().__init__(sure_prob)
         config = preset_config(preset)
         path, digest = model_file(preset, "keras", model)
         if input_hw is not None and tuple(input_hw) != config.input_hw:

@@ -1,8 +1,8 @@
 """What the network's segmenters have in common: check the picture, run, threshold.
 
 A runtime subclasses it, opens its model in the constructor and gives ``logits``. The sigmoid is only
-computed where probabilities are asked for: a logit above 0 is a probability above one half. It picks no
-model file.
+computed where probabilities are asked for: a logit above 0 is a probability above one half. Which marks count is
+said in ``postprocess.py``. It picks no model file.
 """
 
 import os
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from endostream.configs.errors import ModelError
 
+from .postprocess import SURE_PROB, sure_logit, sure_marks
 from .segmenter import ImageRgb, Output, Prob, Segmentation, SegmenterInfo
 
 Logits = npt.NDArray[np.float32]
@@ -23,6 +24,10 @@ class LogitsSegmenter(ABC):
     """A segmenter of the protocol in ``segmenter.py`` around a network that gives logits."""
 
     info: SegmenterInfo
+
+    def __init__(self, sure_prob: float = SURE_PROB) -> None:
+        """Keep marks of which some pixel reaches ``sure_prob``; raises ConfigError unless that is in [0.5, 1)."""
+        self._sure_logit = np.float32(sure_logit(sure_prob))
 
     @abstractmethod
     def logits(self, image_rgb: ImageRgb) -> Logits:
@@ -47,7 +52,13 @@ class LogitsSegmenter(ABC):
                 f"image: {image_rgb.dtype} {image_rgb.shape}; expected uint8 ({height}, {width}, 3)"
             )
         logits = self.logits(np.ascontiguousarray(image_rgb))
-        return Segmentation(logits > 0, prob_of(logits) if output == "prob" else None)
+        every = logits > 0
+        mask = sure_marks(every, logits >= self._sure_logit)
+        if output == "mask":
+            return Segmentation(mask, None)
+        prob = prob_of(logits)
+        prob[every & ~mask] = 0.5  # a mark that does not count is none in the probabilities either
+        return Segmentation(mask, prob)
 
     @abstractmethod
     def close(self) -> None:

@@ -10,6 +10,7 @@ import onnxruntime
 from endostream.configs.errors import ConfigError, ModelError
 
 from .logits_segmenter import Logits, LogitsSegmenter, default_threads, require_signature
+from .postprocess import SURE_PROB
 from .segmenter import ImageRgb, SegmenterInfo
 from .weights_files import model_file
 
@@ -27,6 +28,7 @@ class OnnxruntimeSegmenter(LogitsSegmenter):
         threads: int = 0,
         provider: str = "CPUExecutionProvider",
         input_hw: tuple[int, int] | None = None,
+        sure_prob: float = SURE_PROB,
     ) -> None:
         """Open; the options are those of OpenvinoSegmenter, ``provider`` is ONNX Runtime's name of a device.
 
@@ -36,6 +38,7 @@ class OnnxruntimeSegmenter(LogitsSegmenter):
             ConfigError: a provider that is not installed.
             ModelError: the file is missing, damaged or of another shape.
         """
+        super().__init__(sure_prob)
         if provider not in onnxruntime.get_available_providers():
             known = ", ".join(onnxruntime.get_available_providers())
             raise ConfigError(f"onnxruntime provider: {provider!r}; expected one of {known}")

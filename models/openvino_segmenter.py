@@ -15,6 +15,7 @@ import openvino
 from endostream.configs.errors import ConfigError, ModelError
 
 from .logits_segmenter import Logits, LogitsSegmenter, default_threads, require_signature
+from .postprocess import SURE_PROB
 from .segmenter import ImageRgb, SegmenterInfo
 from .weights_files import model_file
 
@@ -34,6 +35,7 @@ class OpenvinoSegmenter(LogitsSegmenter):
         threads: int = 0,
         cache: bool = True,
         input_hw: tuple[int, int] | None = None,
+        sure_prob: float = SURE_PROB,
     ) -> None:
         """Open and compile.
 
@@ -45,11 +47,13 @@ class OpenvinoSegmenter(LogitsSegmenter):
             threads: of the CPU; 0 leaves one core in two to the display, at most 4 for us.
             cache: keep the compiled model under XDG_CACHE_HOME (~/.cache/endostream).
             input_hw: size the file must have, None for any.
+            sure_prob: keep marks of which some pixel reaches this probability; 0.5 keeps all.
 
         Raises:
-            ConfigError: a bad number of threads.
+            ConfigError: a bad number of threads, or a ``sure_prob`` that is none.
             ModelError: the file is missing, damaged or of another shape.
         """
+        super().__init__(sure_prob)
         if not 0 <= threads <= MAX_THREADS:
             raise ConfigError(f"openvino threads: {threads}; expected 0 (choose) to {MAX_THREADS}")
         path, digest = model_file(preset, precision, model)

@@ -62,6 +62,31 @@ class RuntimeContract(SegmenterContract):
         assert mask[10:20, 30:50].all()
         assert mask.sum() == 200
 
+    def test_a_mark_that_is_sure_nowhere_is_dropped_whole_and_kept_on_request(self) -> None:
+        image = np.full((48, 64, 3), 100, np.uint8)
+        image[10:20, 30:50] = 155  # logit 0.5, and nowhere more
+        image[30:40, 5:15] = 155
+        image[33, 8] = 200  # logit 5
+        kept = np.zeros((48, 64), bool)
+        kept[30:40, 5:15] = True
+        segmenter = open_preset("resunet-small", self.runtime, model=str(self.path))
+        every = open_preset("resunet-small", self.runtime, model=str(self.path), sure_prob=0.5)
+        try:
+            found = segmenter.segment(image, "prob")
+            assert np.array_equal(found.mask, kept)
+            assert found.prob is not None
+            assert np.array_equal(found.prob > 0.5, kept)
+            assert np.array_equal(segmenter.segment(image).mask, kept)
+            assert every.segment(image).mask.sum() == 300
+        finally:
+            segmenter.close()
+            every.close()
+
+    @pytest.mark.parametrize("sure_prob", [0.0, 0.49, 1.0])
+    def test_a_probability_to_be_sure_of_lies_between_one_half_and_one(self, sure_prob: float) -> None:
+        with pytest.raises(ConfigError, match="sure_prob"):
+            open_preset("resunet-small", self.runtime, model=str(self.path), sure_prob=sure_prob)
+
     def test_it_says_which_file_it_runs(self, segmenter: Segmenter) -> None:
         assert segmenter.info.weights_sha256 == sha256_of(self.path)
         assert self.runtime in segmenter.info.runtime
