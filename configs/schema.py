@@ -323,6 +323,23 @@ class SupervisorSettings(Section):
     )
 
 
+class MetricsSettings(Section):
+    """Metrics: what a run tells other programs about itself."""
+
+    listen: str = setting(
+        "",
+        "Where metrics are served for Prometheus, HOST:PORT or PORT; empty for nowhere, port 0 for a free one.",
+    )
+
+
+class LogSettings(Section):
+    """The log on stderr."""
+
+    format: Literal["auto", "text", "json"] = setting(
+        "text", "Lines of text or a JSON object a line; auto: text on a terminal, JSON elsewhere."
+    )
+
+
 class LinkSettings(Section):
     """Links between stages."""
 
@@ -342,6 +359,8 @@ class Config(Section):
     record: RecordSettings = Field(default_factory=RecordSettings)
     supervisor: SupervisorSettings = Field(default_factory=SupervisorSettings)
     links: LinkSettings = Field(default_factory=LinkSettings)
+    metrics: MetricsSettings = Field(default_factory=MetricsSettings)
+    log: LogSettings = Field(default_factory=LogSettings)
 
     def effective_mode(self) -> RunMode:
         """The mode a run has: ``replay.mode``, or where that is auto, what the speed implies."""

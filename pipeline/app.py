@@ -10,17 +10,22 @@ import sys
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
 from endostream.configs.errors import EndostreamError, ExitCode
 
+from . import log_lines
 from .environment import environment
 from .frame import MaskState
 from .host import RunSpec
 from .launcher import Launcher, ProcessLauncher, ThreadLauncher
 from .live_address import redacted
+from .metrics import snapshot
+from .metrics_server import MetricsServer
+from .metrics_socket import RecordServer
 from .progress import Progress
 from .report import Report, RunTotals, ledger_errors, report_from_totals, report_json, write_report
 from .report_table import print_report
@@ -40,12 +45,16 @@ def run(request: RunRequest) -> int:
     started = datetime.now(UTC)
     spec = run_spec(request)
     with ExitStack() as stack:
-        launcher = _launcher(request, stack)
+        directory = _run_directory(request, stack)
+        launcher = _launcher(directory)
         spec = replace(spec, endpoints=launcher.endpoints)
         progress = stack.enter_context(nullcontext() if request.quiet else Progress(*expected(request)))
         supervisor = Supervisor(spec, request.config, launcher, _tell, _Ticker(progress))
+        log_lines.name_run(supervisor.outcome.run_id)
+        _serve_metrics(supervisor, request, directory, stack)
         outcome = supervisor.run()
     totals = run_totals(supervisor.board, spec, outcome, request.config.infer.segmenter)
+    totals.run_id = outcome.run_id
     totals.started_utc = started.isoformat(timespec="milliseconds")
     totals.command = [redacted(word) for word in request.command]
     totals.config = request.config.model_dump()
@@ -67,11 +76,27 @@ def run_spec(request: RunRequest) -> RunSpec:
     )
 
 
-def _launcher(request: RunRequest, stack: ExitStack) -> Launcher:
-    if request.config.supervisor.launcher == "threads":
+def _run_directory(request: RunRequest, stack: ExitStack) -> RunDirectory | None:
+    """Where the sockets of processes lie; threads need none."""
+    threads = request.config.supervisor.launcher == "threads"
+    return None if threads else stack.enter_context(RunDirectory())
+
+
+def _launcher(directory: RunDirectory | None) -> Launcher:
+    if directory is None:
         return ThreadLauncher("inproc://endostream/")
-    directory = stack.enter_context(RunDirectory())
     return ProcessLauncher(f"ipc://{directory.path}/")
+
+
+def _serve_metrics(
+    supervisor: Supervisor, request: RunRequest, directory: RunDirectory | None, stack: ExitStack
+) -> None:
+    """Let others ask how the run goes until the stack is closed."""
+    record = partial(snapshot, supervisor)
+    if directory is not None:
+        stack.enter_context(RecordServer(directory.path, record))
+    if request.config.metrics.listen:
+        stack.enter_context(MetricsServer(request.config.metrics.listen, record))
 
 
 def expected(request: RunRequest) -> tuple[int | None, float | None]:
@@ -115,10 +140,9 @@ class _Ticker:
         if self._progress is None:
             return
         board = supervisor.board
-        states = board.group("overlay.state")
         captured, presented = board.value("capture.captured"), board.value("overlay.presented")
         drops = board.group("capture-overlay.dropped")
-        newest = max(MaskState, key=lambda state: states[state.label])
+        newest = MaskState(board.value("overlay.mask_state"))
         self._progress.update(captured, presented, sum(drops.values()), newest)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from .frame import MaskState
 from .histogram import Histogram
 from .ring import Block
+from .supervision import STAGES as STAGES
 
-STAGES = ("capture", "preprocess", "infer", "overlay", "record")
 LINKS = ("capture-overlay", "capture-preprocess", "preprocess-infer", "infer-overlay", "overlay-record")
 
 WRITER_CAUSES = ("no_reader", "link_full")
@@ -65,6 +65,8 @@ _OVERLAY_CELLS = (
     "last_source_id",
     "last_loop",
     "next_seq",
+    "mask_state",
+    "mask_age_ns",
 )
 _SINK_CELLS = ("written", "synthetic", "failed", "next_loop", "next_source_id", "next_seq")
 _HISTOGRAMS = ("video_delay", "annotation_delay", "release_lateness", "present_interval")

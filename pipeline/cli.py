@@ -18,14 +18,16 @@ import typer
 
 from endostream.configs.errors import ConfigError, EndostreamError, ExitCode, SinkError
 
-from . import cli_train
+from . import cli_train, log_lines
 from .cli_options import (
     AsJson,
     Choice,
     ConfigFile,
     Finding,
     Limit,
+    LogFormat,
     MaxLength,
+    Metrics,
     MinLength,
     Quiet,
     Rate,
@@ -78,6 +80,8 @@ def replay(
     sinks: Sinks = None,
     report: Report = None,
     summary: Summary = None,
+    metrics: Metrics = None,
+    log_format: LogFormat = None,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
@@ -100,6 +104,7 @@ def replay(
         "--loop": ("replay.loop", loop),
         "--start": ("replay.start_s", start),
         "--duration": ("replay.duration_s", duration),
+        **_telling(metrics, log_format),
     }
     loaded = _load(config, settings, options)
     choice = Choice(finding, size, fps, min_length, max_length, limit)
@@ -123,6 +128,8 @@ def live(
     sinks: Sinks = None,
     report: Report = None,
     summary: Summary = None,
+    metrics: Metrics = None,
+    log_format: LogFormat = None,
     config: ConfigFile = None,
     settings: Settings = None,
     as_json: AsJson = False,
@@ -141,7 +148,11 @@ def live(
         raise ConfigError(f"live: {source!r}; expected {known}. Try: endostream replay {source}".rstrip())
     fixed = {"replay.mode": "live", "replay.speed": "realtime", "replay.loop": "1", "replay.start_s": "0"}
     always = [Override(key, text, "endostream live") for key, text in fixed.items()]
-    options = {"--segmenter": ("infer.segmenter", segmenter), "--duration": ("replay.duration_s", duration)}
+    options = {
+        "--segmenter": ("infer.segmenter", segmenter),
+        "--duration": ("replay.duration_s", duration),
+        **_telling(metrics, log_format),
+    }
     loaded = _load(config, [*always, *(settings or [])], options)
     if loaded.config.effective_mode() != "live":
         raise ConfigError("replay.mode: every-frame; expected live: a live source does not wait")
@@ -177,12 +188,18 @@ def demo(
     ),
     seconds: Annotated[str | None, typer.Option(metavar="SECONDS", help="How long to play.")] = None,
     segmenter: SegmenterName = None,
+    metrics: Metrics = None,
+    log_format: LogFormat = None,
     config: ConfigFile = None,
     settings: Settings = None,
     quiet: Quiet = False,
 ) -> int:
     """Play a rendered colon live, without file, camera or GPU."""
-    options = {"--segmenter": ("infer.segmenter", segmenter), "--seconds": ("phantom.duration_s", seconds)}
+    options = {
+        "--segmenter": ("infer.segmenter", segmenter),
+        "--seconds": ("phantom.duration_s", seconds),
+        **_telling(metrics, log_format),
+    }
     loaded = _load(config, settings, options)
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -240,6 +257,11 @@ def doctor(as_json: AsJson = False) -> None:
 cli_train.add_to(app)
 
 
+def _telling(metrics: str | None, log_format: str | None) -> dict[str, tuple[str, str | None]]:
+    """The options that say what a run tells of itself."""
+    return {"--metrics": ("metrics.listen", metrics), "--log-format": ("log.format", log_format)}
+
+
 def _load(
     file: Path | None,
     settings: "Sequence[str | Override] | None",
@@ -265,6 +287,7 @@ def _run(
 ) -> int:
     from .request import checked_request
 
+    log_lines.set_up(loaded.config.log.format)
     command = ["endostream", *ctx.obj["arguments"]]
     request = checked_request(
         sources, sinks, report, loaded, json=as_json, quiet=quiet, command=command, summary=summary
@@ -275,6 +298,7 @@ def _run(
 
 def run_command(arguments: Sequence[str]) -> int:
     """Do what a command line asks for and say what went wrong; returns the exit code."""
+    log_lines.set_up(log_lines.asked_format(arguments))
     try:
         code = app(
             args=list(arguments),
@@ -307,7 +331,10 @@ def _failed(error: Exception) -> int:
         lines = [f"unexpected {type(error).__name__}: {said}. Try: ENDOSTREAM_DEBUG=1 for where"]
         code = ExitCode.FAILED
     for line in lines:
-        print(f"endostream: {line}", file=sys.stderr)
+        if log_lines.is_json():
+            log_lines.logger.error("%s", line, extra={"event": "failed", "fields": {"exit_code": int(code)}})
+        else:
+            print(f"endostream: {line}", file=sys.stderr)
     return code
 
 

@@ -42,6 +42,18 @@ Settings = Annotated[
         "--set", metavar="KEY=VALUE", help="Any setting, e.g. overlay.hold_ms=100; may be repeated."
     ),
 ]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="Serve metrics for Prometheus; a port alone: to this machine only; port 0: a free one.",
+    ),
+]
+LogFormat = Annotated[
+    str | None,
+    typer.Option("--log-format", metavar="FORMAT", help="Of the log on stderr: text, json or auto."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Results as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no table.")]
 

@@ -164,4 +164,4 @@ class Progress:
     def _write_log(self) -> None:
         """The thread elsewhere: one log line every ten seconds until closing."""
         while not self._closing.wait(LOG_EVERY_S):
-            logger.info("%s", self._measure().line())
+            logger.info("%s", self._measure().line(), extra={"event": "progress"})

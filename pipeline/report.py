@@ -144,6 +144,7 @@ class RunTotals:
         longest_freeze_ms: longest interval between two presented frames; None with fewer than two.
         frames: ``annotated`` and ``ledger_closed`` are worked out here and need not be filled in.
         mask_state: presented frames by ``MaskState.label``.
+        run_id: as logs and metrics name the run.
         command: the command line; ``config``: the merged configuration; ``started_utc``: ISO 8601.
     """
 
@@ -167,6 +168,7 @@ class RunTotals:
     sinks: dict[str, SinkTotals] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
     environment: dict[str, Any] = field(default_factory=dict)
+    run_id: str = ""
     started_utc: str = ""
     command: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)

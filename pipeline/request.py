@@ -14,6 +14,7 @@ from endostream.configs.load import LoadedConfig
 from endostream.configs.schema import Config
 from endostream.models.segmenter import check_segmenter_name
 
+from .metrics_server import listen_address
 from .sink import PRESENTING_KINDS, SinkSpec, check_sink, parse_sink
 from .source import source_kind
 
@@ -74,6 +75,8 @@ def checked_request(
         SinkError: a sink or the report could never be written.
     """
     check_segmenter_name(loaded.config.infer.segmenter)
+    if loaded.config.metrics.listen:
+        listen_address(loaded.config.metrics.listen)
     specs = [parse_sink(text) for text in sinks]
     request = RunRequest(
         list(sources), specs, report, loaded.config, loaded.origins, json, quiet, list(command), summary

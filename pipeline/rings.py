@@ -79,6 +79,10 @@ class RingKeeper:
         """All rings that ``stage`` reads, oldest first."""
         return [ring for role, readers in READERS.items() if stage in readers for ring in self._rings[role]]
 
+    def all(self) -> list[KeptRing]:
+        """Every ring there is; may be called from any thread."""
+        return [ring for role in self._rings for ring in tuple(self._rings[role])]
+
     def close(self) -> None:
         """Let go of all."""
         for rings in self._rings.values():

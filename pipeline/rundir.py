@@ -1,7 +1,8 @@
 """The run directory: where the links' sockets lie, private to the user, gone after the run, swept after a crash.
 
 Each run holds a lock on its own folder; the next run removes every folder whose lock nobody holds, so that even a
-SIGKILL of the whole process group leaves nothing for longer than that. Nothing else is ever put there.
+SIGKILL of the whole process group leaves nothing for longer than that. Besides them lies the socket at which the run
+tells how it goes (``metrics_socket.py``); nothing else is ever put there.
 """
 
 import contextlib

@@ -2,6 +2,8 @@
 
 from enum import IntEnum
 
+STAGES = ("capture", "preprocess", "infer", "overlay", "record")
+
 
 class StageState(IntEnum):
     """State of a stage on the board; written by the supervisor only."""

@@ -9,7 +9,8 @@ run amounts to is told in ``Outcome``; the report is made elsewhere (``totals.py
 import select
 import signal
 import time
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,9 +72,11 @@ class Outcome:
     """What a run amounted to, besides what stands on the board.
 
     ``events``: monotonic ns, where, what, for everything that went wrong. ``fatal``: why the run could not go on.
+    ``run_id`` names the run in logs, metrics and report.
     """
 
     started_ns: int
+    run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     ended_ns: int = 0
     interrupted: bool = False
     fatal: str = ""
@@ -180,6 +183,23 @@ class Supervisor:
             ),
             Watched("preprocess", False, _READY_TIMEOUT_S, beat_s, config.preprocess.nice),
         ]
+
+    @property
+    def stages(self) -> Mapping[str, Watched]:
+        """The stages under watch by name; to be read only."""
+        return self._stages
+
+    @property
+    def rings(self) -> list[KeptRing]:
+        """The rings that are kept."""
+        return self._rings.all()
+
+    @property
+    def status(self) -> str:
+        """``running``, ``finishing`` (nothing new is taken in), or ``ended``."""
+        if self.outcome.ended_ns:
+            return "ended"
+        return "finishing" if self._finishing_ns or self._over or self._captured_all else "running"
 
     # The run
 

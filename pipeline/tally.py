@@ -59,6 +59,8 @@ class PresentTally:
             cell.add()
         if note.boxes:
             source["positive"].add()
+        self._cells["mask_state"].value = note.state
+        self._cells["mask_age_ns"].value = -1 if note.mask_age_ns is None else note.mask_age_ns
         self._note_interval(present_ns)
         self._cells["last_loop"].value, self._cells["last_source_id"].value = key.loop, key.source_id
         self._cells["next_seq"].value = key.seq + 1

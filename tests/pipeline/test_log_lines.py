@@ -1,0 +1,103 @@
+"""The log: lines of text as ever, or one JSON object a line for everything that is said, from start to end."""
+
+import json
+import logging
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from endostream.pipeline import log_lines
+from endostream.pipeline.cli import run_command
+
+from .end_to_end import Run, small_video
+
+
+@pytest.fixture(autouse=True)
+def text_afterwards() -> None:
+    log_lines.set_up("text")
+
+
+def test_text_is_the_message_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    log_lines.logger.warning("capture: %s", "gone")
+    log_lines.logger.info("here")
+    assert capsys.readouterr().err == "capture: gone\nhere\n"
+
+
+def test_json_is_one_object_a_line_with_time_stage_event_and_run(capsys: pytest.CaptureFixture[str]) -> None:
+    log_lines.set_up("json")
+    log_lines.name_run("abc")
+    log_lines.logger.warning("infer: killed\nby ✂ \x1b[0m")
+    log_lines.logger.error("no port", extra={"event": "failed", "fields": {"exit_code": 2}})
+    first, second = map(json.loads, capsys.readouterr().err.splitlines())
+    assert datetime.fromisoformat(first.pop("time")).utcoffset() is not None
+    assert first.pop("monotonic_ns") > 0
+    assert first == {
+        "level": "warning",
+        "stage": "infer",
+        "event": "note",
+        "message": "infer: killed\nby ✂ \x1b[0m",
+        "run": "abc",
+    }
+    assert (second["stage"], second["event"], second["exit_code"]) == ("supervisor", "failed", 2)
+
+
+def test_setting_up_twice_says_everything_once(capsys: pytest.CaptureFixture[str]) -> None:
+    log_lines.set_up("json")
+    log_lines.set_up("text")
+    log_lines.logger.warning("once")
+    assert capsys.readouterr().err == "once\n"
+
+
+def test_auto_is_json_where_nobody_watches(capsys: pytest.CaptureFixture[str]) -> None:
+    log_lines.set_up("auto")
+    assert log_lines.is_json()
+
+
+def test_a_log_that_nobody_reads_any_more_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Path("/dev/full").open("w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        log_lines.logger.warning("into the void")
+        monkeypatch.undo()
+        with pytest.raises(OSError, match="No space left"):
+            full.close()
+    assert logging.raiseExceptions
+
+
+@pytest.mark.parametrize(
+    "arguments", [["replay", "--log-format", "json", "no.avi"], ["live", "--log-format=json", "nowhere"]]
+)
+def test_mistakes_on_the_command_line_are_json_too_where_that_is_asked_for(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = run_command(arguments)
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["level"], line["event"], line["exit_code"]) == ("error", "failed", code)
+    assert line["run"] is None
+
+
+def test_an_unknown_format_is_a_mistake_told_in_text(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["replay", "phantom:", "--log-format", "xml"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("endostream: log.format: 'xml' (--log-format); expected one of auto, text, json")
+    assert err.count("\n") == 1
+
+
+def test_every_line_of_a_run_with_a_killed_stage_is_json_with_the_runs_id(tmp_path: Path) -> None:
+    arguments = ("--loop", "0", "--log-format", "json", "--metrics", "127.0.0.1:0")
+    with Run(tmp_path, small_video(tmp_path), *arguments) as run:
+        run.wait_for_frames(3, "fresh")
+        gone = run.pid("preprocess")
+        run.kill("preprocess")
+        run.wait_for_return_of("preprocess", gone)
+        run.wait_for(lambda: "is back" in run.stderr, "the word of it")
+        run.send(signal.SIGINT)
+        ended = run.end()
+    lines = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert {line["run"] for line in lines} == {ended.report["run_id"]}
+    assert [line["message"] for line in lines if line["stage"] == "preprocess"] == [
+        "preprocess: killed by SIGKILL; starts again in 0.05 s",
+        "preprocess: is back",
+    ]
