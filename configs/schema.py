@@ -138,6 +138,39 @@ class PhantomSettings(Section):
         return frame_rate(self.fps)
 
 
+class MemorySettings(Section):
+    """Sources memory:SOURCE, decoded and resized beforehand and played over and over for replay.duration_s."""
+
+    width: int | None = setting(None, "Width to resize to, null for the source's own.", "px", ge=16, le=7680)
+    height: int | None = setting(
+        None, "Height to resize to, null for the source's own.", "px", ge=16, le=4320
+    )
+    fps: Rate | None = setting(
+        None,
+        "Rate to play at, null for the source's own.",
+        "frames/s",
+        "null, or a number or fraction from 1 to 240 frames/s, such as 30000/1001",
+    )
+    budget_mib: int = setting(
+        256, "Most memory for pictures; what does not fit is not played.", "MiB", ge=1, le=65_536
+    )
+
+    @property
+    def size_hw(self) -> tuple[int, int] | None:
+        """Height and width asked for, None if not."""
+        return None if self.width is None or self.height is None else (self.height, self.width)
+
+    @property
+    def rate(self) -> Fraction | None:
+        """Frames a second asked for, exact, None if not."""
+        return None if self.fps is None else frame_rate(self.fps)
+
+    def check(self) -> None:
+        """Raise ValueError for what no single setting can tell."""
+        if (self.width is None) != (self.height is None):
+            raise ValueError("memory.width, memory.height: only one of them is set; expected both or none")
+
+
 class LiveSettings(Section):
     """Live sources: what to ask of them, and how they are won back when they are lost."""
 
@@ -351,6 +384,7 @@ class Config(Section):
 
     replay: ReplaySettings = Field(default_factory=ReplaySettings)
     phantom: PhantomSettings = Field(default_factory=PhantomSettings)
+    memory: MemorySettings = Field(default_factory=MemorySettings)
     live: LiveSettings = Field(default_factory=LiveSettings)
     capture: CaptureSettings = Field(default_factory=CaptureSettings)
     preprocess: PreprocessSettings = Field(default_factory=PreprocessSettings)
@@ -372,6 +406,7 @@ class Config(Section):
     def _fits_together(self) -> Self:
         """Check what no single setting can."""
         self.live.check()
+        self.memory.check()
         window, ahead, slots = (
             self.links.window_frames,
             self.capture.lookahead_frames,

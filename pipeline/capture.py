@@ -34,6 +34,8 @@ _NOTHING_NEW_MS = 20.0
 _FIRST_WAIT_NS = 1_000_000_000
 """Longest wait of the first frame for overlay, which is ready but may not have answered on the link yet."""
 _LONGEST_SETTLING_S = 1.0
+_LARGEST_GAP = 255
+"""That a frame header can tell."""
 
 
 def leave_realtime_class() -> None:
@@ -112,6 +114,7 @@ class Decoder(threading.Thread):
                 "decode_threads": config.replay.decode_threads,
                 "faults": config.replay.faults.model_dump(),
                 "live": config.live.model_dump(),
+                "memory": config.memory.model_dump(),
                 "stopping": self._over,
                 "log": host.log,
             },
@@ -349,6 +352,7 @@ class Capture:
         self._lateness = board.histogram("release_lateness")
         self._factor = host.config.replay.factor
         self._due_base_ns: int | None = None
+        self._due_ns: int | None = None
         self._go_ns = 0
         self._in_flight: dict[FrameKey, FrameHeader] = {}
         self._to_resend_video: deque[FrameKey] = deque()
@@ -467,6 +471,7 @@ class Capture:
         return sent
 
     def _wait_until_due(self, prepared: Prepared) -> None:
+        self._due_ns = None
         if self._factor is None or prepared.arrival_ns is not None:
             return
         host, now_ns = self.host, self.host.clock.now_ns
@@ -482,6 +487,7 @@ class Capture:
             self._service()
             host.poll(left_ms - _FINE_WAIT_MS)
         self._lateness.record(now_ns() - due_ns)
+        self._due_ns = due_ns
 
     def _wait_for_credit(self) -> bool:
         """Wait until both paths take a frame; False if the run ends before."""
@@ -502,8 +508,9 @@ class Capture:
             if not self._wait_for_credit():
                 return
         capture_ns = prepared.arrival_ns or self.host.clock.now_ns()
-        stamp = Stamp("capture", capture_ns, capture_ns)
-        header = replace(prepared.header, capture_ns=capture_ns, stamps=(stamp,))
+        stamp = Stamp("capture", self._due_ns or capture_ns, capture_ns)
+        gap = min(max(prepared.gap, 0), _LARGEST_GAP)
+        header = replace(prepared.header, capture_ns=capture_ns, stamps=(stamp,), gap=gap)
         self._count(header, prepared.gap)
         body = header.pack()
         if self._every_frame:

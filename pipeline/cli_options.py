@@ -25,7 +25,7 @@ Sinks = Annotated[
     typer.Option(
         "--sink",
         metavar="KIND[:PATH]",
-        help="video:FILE, jsonl:FILE, png:DIR, window or null; may be repeated.",
+        help="video:FILE, jsonl:FILE, trace:FILE, png:DIR, window or null; may be repeated.",
     ),
 ]
 Report = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write the report as JSON.")]

@@ -27,7 +27,10 @@ class FrameKey(NamedTuple):
 
 
 class Stamp(NamedTuple):
-    """When a stage began with the frame and was done with it: monotonic nanoseconds."""
+    """When a stage began with the frame and was done with it: monotonic nanoseconds.
+
+    Of capture: when a recorded frame was due (else when it came), and when it was released.
+    """
 
     stage: str
     received_ns: int
@@ -80,6 +83,15 @@ class Frame:
     def stamped(self, stamp: Stamp) -> "Frame":
         """The same frame with one stamp more."""
         return replace(self, stamps=(*self.stamps, stamp))
+
+
+class Lost(NamedTuple):
+    """Frames in a row that were not presented, or (cause ``not_logged``) were and are not in the log; the first of
+    them, how many, why."""
+
+    key: FrameKey
+    frames: int
+    cause: str
 
 
 class MaskState(IntEnum):
@@ -140,6 +152,9 @@ class Presented:
 
     ``frame.image_bgr`` is the finished picture (marks and HUD drawn). ``annotation_delay_ns`` is set only on the
     first presented frame that carries a mask. ``synthetic`` marks pictures we made ourselves ("no signal").
+    ``mask_stamps`` is the way of the mask: capture, preprocess and infer of the frame it was computed from, and
+    overlay's making it ready; empty without a mask. ``hud`` is what the HUD's panel covers. ``lost`` are the frames
+    between the one handed over before and this one.
     """
 
     frame: Frame
@@ -147,6 +162,9 @@ class Presented:
     present_ns: int = 0
     annotation_delay_ns: int | None = None
     synthetic: bool = False
+    mask_stamps: tuple[Stamp, ...] = ()
+    hud: Box | None = None
+    lost: tuple[Lost, ...] = ()
 
     @property
     def video_delay_ns(self) -> int:

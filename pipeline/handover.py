@@ -60,8 +60,11 @@ class Handover:
         self.service()
         return self._writer is None or self._writer.connected
 
-    def pass_on(self, message: Received, canvas: Canvas, header: PresentedHeader) -> None:
-        """Hand over one presented frame; ``header.frame`` is as captured, its place in the ring is filled in."""
+    def pass_on(self, message: Received, canvas: Canvas, header: PresentedHeader) -> bool:
+        """Hand over one presented frame; ``header.frame`` is as captured, its place in the ring is filled in.
+
+        False if the record process had no room for it (live mode); with no such process, True.
+        """
         frame = replace(header.frame, ring=NO_RING, slot=0, generation=0)
         if canvas.lease is not None:
             ring = canvas.lease.ring
@@ -69,15 +72,16 @@ class Handover:
             frame = replace(frame, ring=ring.shape.ring_id, slot=canvas.slot, generation=generation)
         if self._writer is None:
             self._settled(message, canvas)
-            return
+            return True
         body = replace(header, frame=frame).pack()
         self._end_told = False
         if self._every_frame:
             self._waiting.append(Handed(body, message, canvas))
             self._flush()
-        else:
-            self._writer.send(Kind.PRESENTED, body)
-            self._settled(message, canvas)
+            return True
+        sent = self._writer.send(Kind.PRESENTED, body)
+        self._settled(message, canvas)
+        return sent
 
     def pass_card(self, canvas: Canvas, header: PresentedHeader) -> bool:
         """Offer a picture of our own, in live mode; False if nobody takes it now, and it is counted nowhere."""

@@ -80,6 +80,7 @@ def record_of(presented: Presented) -> dict[str, Any]:
         "boxes": [list(box) for box in annotation.boxes],
         "area_px": annotation.area_px,
         "mask_crc32": annotation.mask_crc32,
+        "hud": None if presented.hud is None else list(presented.hud),
         "video_delay_ms": None if presented.synthetic else _ms(presented.video_delay_ns),
         "annotation_delay_ms": _ms(presented.annotation_delay_ns),
         "capture_ns": frame.capture_ns,

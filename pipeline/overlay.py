@@ -14,7 +14,7 @@ from endostream.models.field_of_view import FieldOfView, blank_outside
 from endostream.models.transform import Rect, Transform
 
 from .draw import NO_MARKS, Marks, MarkStyle, draw_marks, marks_from_mask
-from .frame import Annotation, Box, FrameKey, ImageBgr, MaskState, SizeHW
+from .frame import Annotation, Box, FrameKey, ImageBgr, MaskState, SizeHW, Stamp
 from .hud import HudInfo, draw_hud
 from .wire import FrameHeader, MaskHeader
 
@@ -38,6 +38,7 @@ class Answer:
     crc32: int | None = None
     cause: str = ""
     presented: bool = False
+    stamps: tuple[Stamp, ...] = ()
 
 
 def answer_from_mask(header: MaskHeader, packed: bytes, min_area_share: float = 0.0) -> Answer:
@@ -60,7 +61,9 @@ def answer_from_mask(header: MaskHeader, packed: bytes, min_area_share: float = 
     min_area_px = round(min_area_share * frame.size_hw[0] * frame.size_hw[1])
     marks = marks_from_mask(placed.mask, placed.top, placed.left, min_area_px)
     view = FieldOfView.from_ints(frame.size_hw, header.view) if header.view else None
-    return Answer(frame.key, frame.capture_ns, frame.size_hw, marks, transform.roi, view, header.crc32)
+    answer = Answer(frame.key, frame.capture_ns, frame.size_hw, marks, transform.roi, view, header.crc32)
+    answer.stamps = frame.stamps
+    return answer
 
 
 class Blanker:

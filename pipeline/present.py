@@ -19,6 +19,7 @@ from .handover import Handover, needs_picture
 from .host import StageHost
 from .hud import no_signal_picture
 from .link import LinkReader, Received
+from .losses import LossLog
 from .overlay import Answer, Blanker, OverlayStage, answer_from_mask, failure
 from .sink import SinkContext, open_sink, parse_sink
 from .source import is_live
@@ -68,6 +69,7 @@ class Presenter:
         self._easel = Easel(host, shared)
         self._handover = Handover(host, self._settle)
         self._tally = PresentTally(board)
+        self._losses = LossLog(self._tally.next_key())
         self._frames: deque[Waiting] = deque()
         self._masks: deque[Received] = deque()
         self._answers: dict[FrameKey, Answer] = {}
@@ -162,6 +164,7 @@ class Presenter:
             return
         self._ended_ns = 0
         self._annotations_ended = self._end_told = False
+        self._losses.received(header)
         self._frames.append(Waiting(message, header))
 
     def _is_done(self, key: FrameKey) -> bool:
@@ -181,7 +184,9 @@ class Presenter:
 
     def _drop_backlog(self) -> None:
         while len(self._frames) > self._max_backlog:
-            self._frames_link.drop(self._frames.popleft().message, "superseded")
+            waiting = self._frames.popleft()
+            self._losses.lost(waiting.header.key, "superseded")
+            self._frames_link.drop(waiting.message, "superseded")
 
     def _present_next(self) -> bool:
         """Present the oldest frame that waits; False if it has to go on waiting."""
@@ -205,6 +210,7 @@ class Presenter:
         if not whole:
             self._easel.discard(canvas)
             self._answers.pop(header.key, None)
+            self._losses.lost(header.key, "overwritten")
             self._frames_link.drop(waiting.message, "overwritten")
             return True
         if self._every_frame:
@@ -259,8 +265,13 @@ class Presenter:
         if self._blanker is not None:
             self._blanker.blank(canvas.image_bgr, header, answer, hud)
         stamps = (*header.stamps, Stamp("overlay", begun_ns, present_ns))
-        sent = PresentedHeader(replace(header, stamps=stamps), note, present_ns, delay_ns, False)
-        self._handover.pass_on(waiting.message, canvas, sent)
+        way = answer.stamps if answer is not None and note.mask_seq is not None else ()
+        header_done, lost = replace(header, stamps=stamps), self._losses.pending
+        sent = PresentedHeader(header_done, note, present_ns, delay_ns, False, way, hud, lost)
+        if self._handover.pass_on(waiting.message, canvas, sent):
+            self._losses.told()
+        else:
+            self._losses.lost(header.key, "not_logged")
         self._last_header = header
         if getattr(self._sink, "wants_stop", False):
             self.host.say("quit")
@@ -312,8 +323,10 @@ class Presenter:
             return failure(*unpack_fail(message.body))
         if message.kind is not Kind.MASK:
             raise WireError(f"kind: {message.kind.name}; expected MASK")
-        least = self.host.config.overlay.min_area_share
-        return answer_from_mask(unpack_mask(message.body), message.payload or b"", least)
+        least, begun_ns = self.host.config.overlay.min_area_share, self.host.clock.now_ns()
+        answer = answer_from_mask(unpack_mask(message.body), message.payload or b"", least)
+        answer.stamps = (*answer.stamps, Stamp("overlay", begun_ns, self.host.clock.now_ns()))
+        return answer
 
     def _take_answer(self, message: Received, answer: Answer) -> None:
         known = self._answers.get(answer.key)

@@ -276,7 +276,14 @@ class Record:
         sent = header.frame
         frame = Frame(sent.key, sent.pts, sent.time_base, sent.capture_ns, image_bgr, sent.stamps)
         presented = Presented(
-            frame, header.annotation, header.present_ns, header.annotation_delay_ns, header.synthetic
+            frame,
+            header.annotation,
+            header.present_ns,
+            header.annotation_delay_ns,
+            header.synthetic,
+            header.mask_stamps,
+            header.hud,
+            header.lost,
         )
         buffer = None if self._every_frame or image_bgr is _NO_PICTURE else image_bgr
         job = Job(message, presented, len(self._sinks), buffer)

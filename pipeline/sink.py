@@ -65,6 +65,7 @@ PRESENTING_KINDS = ("window", "null")
 SINKS: dict[str, str] = {
     "video": "endostream.pipeline.video_sink:VideoSink",
     "jsonl": "endostream.pipeline.jsonl_sink:JsonlSink",
+    "trace": "endostream.pipeline.trace_sink:TraceSink",
     "png": "endostream.pipeline.png_sink:PngSink",
     "window": "endostream.pipeline.window_sink:WindowSink",
     "null": "endostream.pipeline.null_sink:NullSink",

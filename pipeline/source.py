@@ -99,6 +99,7 @@ SOURCES: dict[str, str] = {
     "file": "endostream.replay.avi:AviSource",
     "folder": "endostream.replay.folder:FolderSource",
     "phantom": "endostream.replay.phantom:PhantomSource",
+    "memory": "endostream.replay.memory:MemorySource",
     "v4l2": "endostream.pipeline.v4l2_source:V4l2Source",
     "stream": "endostream.pipeline.stream_source:StreamSource",
     "x11grab": "endostream.pipeline.stream_source:StreamSource",

@@ -40,6 +40,11 @@ class PresentTally:
         next_up = (cells["last_loop"].value, cells["last_source_id"].value, cells["next_seq"].value)
         return (key.loop, key.source_id, key.seq) < next_up
 
+    def next_key(self) -> FrameKey:
+        """The frame after the one presented last, be it by an overlay before a restart."""
+        cells = self._cells
+        return FrameKey(cells["last_source_id"].value, cells["last_loop"].value, cells["next_seq"].value)
+
     def count(self, header: FrameHeader, note: Annotation, present_ns: int, delay_ns: int | None) -> None:
         """Count one presented frame; ``delay_ns`` is the mask's annotation delay if this frame is its first."""
         key = header.key

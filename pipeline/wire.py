@@ -13,8 +13,8 @@ Head, 32 bytes::
     Q   number of the message, counted by the writer; in ACK the number acknowledged
 
 Body by kind: FRAME a frame header; TENSOR a frame header, a transform, the tensor's height and width, the field of
-view; MASK the same and a CRC-32 before the view; PRESENTED a frame header and an annotation; FAIL a frame header and
-a cause; SYN, HELLO, ACK and EOS nothing.
+view; MASK the same and a CRC-32 before the view; PRESENTED a frame header, an annotation, the stamps of its mask, the
+HUD's rectangle and the frames lost before; FAIL a frame header and a cause; SYN, HELLO, ACK and EOS nothing.
 
 A message that cannot be parsed raises ``WireError``; a link counts it and goes on.
 """
@@ -25,9 +25,9 @@ from enum import IntEnum
 from fractions import Fraction
 from typing import NamedTuple
 
-from .frame import Annotation, Box, FrameKey, MaskState, SizeHW, Stamp
+from .frame import Annotation, Box, FrameKey, Lost, MaskState, SizeHW, Stamp
 
-VERSION = 1
+VERSION = 2
 MAGIC = b"ENDO"
 STAGE_NAMES = ("capture", "preprocess", "infer", "overlay", "record")
 
@@ -40,6 +40,8 @@ _CRC = struct.Struct("<I")
 _TEXT_LENGTH = struct.Struct("<H")
 _ANNOTATION = struct.Struct("<BBqqqqqqIH")
 _BOX = struct.Struct("<IIII")
+_COUNTS = struct.Struct("<BBH")
+_LOST = struct.Struct("<IIQQ")
 HEAD_BYTES = _HEAD.size
 
 
@@ -96,7 +98,8 @@ def unpack_head(data: bytes) -> Head:
 class FrameHeader:
     """A frame without its picture: ``ring``, ``slot`` and ``generation`` say where that lies.
 
-    ``attempt`` counts from 0 how often it was sent again after a restart.
+    ``attempt`` counts from 0 how often it was sent again after a restart. ``gap`` is how many frames the source itself
+    lost right before this one, 255 standing for more too.
     """
 
     key: FrameKey
@@ -109,6 +112,7 @@ class FrameHeader:
     generation: int
     attempt: int = 0
     stamps: tuple[Stamp, ...] = ()
+    gap: int = 0
 
     def pack(self) -> bytes:
         """75 bytes and 17 for each stamp."""
@@ -123,12 +127,10 @@ class FrameHeader:
             self.generation,
             *self.size_hw,
             self.attempt,
-            0,
+            self.gap,
             len(self.stamps),
         )
-        return head + b"".join(
-            _STAMP.pack(STAGE_NAMES.index(s.stage), s.received_ns, s.done_ns) for s in self.stamps
-        )
+        return head + _pack_stamps(self.stamps)
 
 
 class _Reader:
@@ -164,20 +166,28 @@ def _text(value: str) -> bytes:
     return _TEXT_LENGTH.pack(len(raw)) + raw
 
 
+def _pack_stamps(stamps: tuple[Stamp, ...]) -> bytes:
+    return b"".join(_STAMP.pack(STAGE_NAMES.index(s.stage), s.received_ns, s.done_ns) for s in stamps)
+
+
+def _take_stamps(reader: _Reader, count: int) -> tuple[Stamp, ...]:
+    stamps = []
+    for _ in range(count):
+        stage, received_ns, done_ns = reader.take(_STAMP)
+        if stage >= len(STAGE_NAMES):
+            raise WireError(f"stage: {stage}; expected 0 to {len(STAGE_NAMES) - 1}")
+        stamps.append(Stamp(STAGE_NAMES[stage], received_ns, done_ns))
+    return tuple(stamps)
+
+
 def _take_frame(reader: _Reader) -> FrameHeader:
     fields = reader.take(_FRAME)
     source_id, loop, seq, pts, numerator, denominator, capture_ns, ring, slot, generation, height, width = (
         fields[:12]
     )
-    attempt, _, stamp_count = fields[12:]
+    attempt, gap, stamp_count = fields[12:]
     if denominator <= 0 or numerator <= 0:
         raise WireError(f"time base: {numerator}/{denominator}; expected a positive fraction")
-    stamps = []
-    for _ in range(stamp_count):
-        stage, received_ns, done_ns = reader.take(_STAMP)
-        if stage >= len(STAGE_NAMES):
-            raise WireError(f"stage: {stage}; expected 0 to {len(STAGE_NAMES) - 1}")
-        stamps.append(Stamp(STAGE_NAMES[stage], received_ns, done_ns))
     return FrameHeader(
         FrameKey(source_id, loop, seq),
         pts,
@@ -188,7 +198,8 @@ def _take_frame(reader: _Reader) -> FrameHeader:
         slot,
         generation,
         attempt,
-        tuple(stamps),
+        _take_stamps(reader, stamp_count),
+        gap,
     )
 
 
@@ -290,16 +301,22 @@ _NONE = -(1 << 63)
 
 @dataclass(frozen=True, slots=True)
 class PresentedHeader:
-    """What travels to the record process: the frame (its ring is the presented one) and what was said of it."""
+    """What travels to the record process: the frame (its ring is the presented one) and what was said of it.
+
+    ``mask_stamps``, ``hud`` and ``lost`` as in ``Presented``.
+    """
 
     frame: FrameHeader
     annotation: Annotation
     present_ns: int
     annotation_delay_ns: int | None
     synthetic: bool
+    mask_stamps: tuple[Stamp, ...] = ()
+    hud: Box | None = None
+    lost: tuple[Lost, ...] = ()
 
     def pack(self) -> bytes:
-        """Frame header, annotation, boxes, cause."""
+        """Frame header, annotation, boxes, cause, stamps of the mask, HUD, lost frames."""
         note = self.annotation
         fixed = _ANNOTATION.pack(
             note.state,
@@ -314,7 +331,13 @@ class PresentedHeader:
             0,
         )
         boxes = b"".join(_BOX.pack(*box) for box in note.boxes)
-        return self.frame.pack() + fixed + boxes + _text(note.cause)
+        return self.frame.pack() + fixed + boxes + _text(note.cause) + self._pack_way()
+
+    def _pack_way(self) -> bytes:
+        counts = _COUNTS.pack(len(self.mask_stamps), self.hud is not None, len(self.lost))
+        hud = b"" if self.hud is None else _BOX.pack(*self.hud)
+        lost = b"".join(_LOST.pack(*key, frames) + _text(cause) for key, frames, cause in self.lost)
+        return counts + _pack_stamps(self.mask_stamps) + hud + lost
 
 
 def unpack_presented(body: bytes) -> PresentedHeader:
@@ -326,13 +349,25 @@ def unpack_presented(body: bytes) -> PresentedHeader:
     )
     boxes = tuple(Box(*reader.take(_BOX)) for _ in range(box_count))
     cause = reader.text()
+    way = _take_way(reader)
     reader.end()
     if state > max(MaskState):
         raise WireError(f"mask state: {state}; expected 0 to {max(MaskState)}")
     note = Annotation(
         MaskState(state), _optional(mask_seq), _optional(mask_age), boxes, area, _optional(crc), cause
     )
-    return PresentedHeader(frame, note, present_ns, _optional(delay), bool(synthetic))
+    return PresentedHeader(frame, note, present_ns, _optional(delay), bool(synthetic), *way)
+
+
+def _take_way(reader: _Reader) -> tuple[tuple[Stamp, ...], Box | None, tuple[Lost, ...]]:
+    stamp_count, has_hud, lost_count = reader.take(_COUNTS)
+    stamps = _take_stamps(reader, stamp_count)
+    hud = Box(*reader.take(_BOX)) if has_hud else None
+    lost = []
+    for _ in range(lost_count):
+        source_id, loop, seq, frames = reader.take(_LOST)
+        lost.append(Lost(FrameKey(source_id, loop, seq), frames, reader.text()))
+    return stamps, hud, tuple(lost)
 
 
 def _optional(value: int) -> int | None:

@@ -29,7 +29,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 def test_a_line_says_what_was_presented(tmp_path: Path) -> None:
     annotation = Annotation(MaskState.HELD, 6, 80_000_000, (Box(1, 2, 3, 4), Box(5, 6, 1, 1)), 13, 0xDEADBEEF)
-    delay = {"annotation_delay_ns": 81_234_567}
+    delay = {"annotation_delay_ns": 81_234_567, "hud": Box(7, 7, 20, 10)}
     frame = presented(
         8, pts=8008, time_base=Fraction(1, 30000), loop=2, source_id=1, annotation=annotation, **delay
     )
@@ -49,6 +49,7 @@ def test_a_line_says_what_was_presented(tmp_path: Path) -> None:
             "boxes": [[1, 2, 3, 4], [5, 6, 1, 1]],
             "area_px": 13,
             "mask_crc32": 3735928559,
+            "hud": [7, 7, 20, 10],
             "video_delay_ms": 1.5,
             "annotation_delay_ms": 81.2346,
             "capture_ns": 320000000,

@@ -31,7 +31,10 @@ def test_kind_and_path_are_taken_apart_at_the_first_colon(text: str, kind: str, 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("o.mp4", r"sink: 'o.mp4'; expected KIND\[:PATH\] with KIND one of video, jsonl, png, window, null"),
+        (
+            "o.mp4",
+            r"sink: 'o.mp4'; expected KIND\[:PATH\] with KIND one of video, jsonl, trace, png, window, null",
+        ),
         ("", r"sink: ''; expected KIND\[:PATH\]"),
         ("VIDEO:o.mp4", r"sink: 'VIDEO:o.mp4'; expected KIND"),
         ("video", "sink: 'video'; video needs a path. Try: --sink video:PATH"),

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from endostream.pipeline.frame import Annotation, Box, FrameKey, MaskState, Stamp
+from endostream.pipeline.frame import Annotation, Box, FrameKey, Lost, MaskState, Stamp
 from endostream.pipeline.wire import (
     HEAD_BYTES,
     STAGE_NAMES,
@@ -42,9 +42,10 @@ positive = st.integers(1, 2**63 - 1)
 some_i64 = st.integers(-(2**63) + 1, 2**63 - 1)
 """All but the value that stands for None."""
 stamps = st.builds(Stamp, st.sampled_from(STAGE_NAMES), i64, i64)
+keys = st.builds(FrameKey, u32, u32, u64)
 frames = st.builds(
     FrameHeader,
-    key=st.builds(FrameKey, u32, u32, u64),
+    key=keys,
     pts=i64,
     time_base=st.builds(Fraction, positive, positive),
     capture_ns=i64,
@@ -54,23 +55,36 @@ frames = st.builds(
     generation=u64,
     attempt=u8,
     stamps=st.lists(stamps, max_size=6).map(tuple),
+    gap=u8,
 )
 ints = st.lists(i32, max_size=12).map(tuple)
 sizes = st.tuples(u32, u32)
 tensors = st.builds(TensorHeader, frames, ints, sizes, ints)
 masks = st.builds(MaskHeader, frames, ints, sizes, u32, ints)
 causes = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+boxes = st.builds(Box, u32, u32, u32, u32)
 notes = st.builds(
     Annotation,
     state=st.sampled_from(MaskState),
     mask_seq=st.none() | some_i64,
     mask_age_ns=st.none() | some_i64,
-    boxes=st.lists(st.builds(Box, u32, u32, u32, u32), max_size=5).map(tuple),
+    boxes=st.lists(boxes, max_size=5).map(tuple),
     area_px=i64,
     mask_crc32=st.none() | u32,
     cause=causes,
 )
-presented = st.builds(PresentedHeader, frames, notes, i64, st.none() | some_i64, st.booleans())
+lost_frames = st.builds(Lost, keys, u64, causes)
+presented = st.builds(
+    PresentedHeader,
+    frames,
+    notes,
+    i64,
+    st.none() | some_i64,
+    st.booleans(),
+    st.lists(stamps, max_size=4).map(tuple),
+    st.none() | boxes,
+    st.lists(lost_frames, max_size=3).map(tuple),
+)
 
 BODIES: dict[str, tuple[bytes, Callable[[bytes], Any]]] = {
     "frame": (header(stamps=(Stamp("capture", 1, 2), Stamp("infer", 3, 4))).pack(), unpack_frame),
@@ -79,7 +93,14 @@ BODIES: dict[str, tuple[bytes, Callable[[bytes], Any]]] = {
     "mask": (MaskHeader(header(), (4, 6, 0, 0, 4, 6, 2, 2), (2, 2), 7, (3,)).pack(), unpack_mask),
     "presented": (
         PresentedHeader(
-            header(), Annotation(MaskState.HELD, 1, 2, (Box(1, 2, 3, 4),), 5, 6, "ü"), 7, 8, True
+            header(),
+            Annotation(MaskState.HELD, 1, 2, (Box(1, 2, 3, 4),), 5, 6, "ü"),
+            7,
+            8,
+            True,
+            (Stamp("capture", 1, 2),),
+            Box(5, 6, 7, 8),
+            (Lost(FrameKey(0, 0, 1), 2, "superseded"),),
         ).pack(),
         unpack_presented,
     ),
@@ -199,7 +220,7 @@ def test_every_truncation_of_a_head_is_a_wire_error() -> None:
 def test_another_version_is_refused_by_naming_both() -> None:
     packed = bytearray(pack_head(Head(Kind.FRAME, 1, 2, 3)))
     packed[4] = 9
-    with pytest.raises(WireError, match=r"wire version: 9; expected 1. Try: the same endostream on both"):
+    with pytest.raises(WireError, match=r"wire version: 9; expected 2. Try: the same endostream on both"):
         unpack_head(bytes(packed))
 
 
