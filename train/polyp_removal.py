@@ -73,9 +73,9 @@ def _cover(
         mirrored = slice(None, None, -1 if random.random() < 0.5 else 1)
         rows, columns = slice(row, row + height), slice(column, column + width)
         if np.mean(usable[rows, columns][:, mirrored][inner]) > 0.98:
-            tissue = np.ascontiguousarray(image_rgb[rows, columns][:, mirrored])
+            donor = np.ascontiguousarray(image_rgb[rows, columns][:, mirrored])
             stencil = np.pad(inner.astype(np.uint8) * np.uint8(255), 1)
-            tissue = cv2.copyMakeBorder(tissue, 1, 1, 1, 1, cv2.BORDER_REFLECT)
+            tissue = cv2.copyMakeBorder(donor, 1, 1, 1, 1, cv2.BORDER_REFLECT)
             centre = (left + width // 2, top + height // 2)
             return np.asarray(
                 cv2.seamlessClone(tissue, image_rgb, stencil, centre, cv2.NORMAL_CLONE), np.uint8

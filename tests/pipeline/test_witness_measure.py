@@ -1,0 +1,130 @@
+"""The witness on a real X server: its own error, a player with a known delay, faults on purpose, and our window."""
+
+import json
+import shutil
+import sys
+import textwrap
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from endostream.configs.errors import ConfigError
+from endostream.pipeline.cli import run_command
+from endostream.pipeline.witness_measure import (
+    Measurement,
+    WitnessError,
+    calibrate,
+    measure,
+    stamps_of,
+    x_display,
+)
+from endostream.pipeline.witness_verdict import against_stamps
+
+BASE, SIZE_WH = "phantom:288x216@10", (288, 216)
+HELD_MS = 50
+
+
+@pytest.fixture(autouse=True)
+def _no_display(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each measurement gets an X server of its own."""
+    if shutil.which("Xvfb") is None:
+        pytest.skip("no Xvfb here. Try: apt-get install xvfb")
+    monkeypatch.delenv("DISPLAY", raising=False)
+
+
+def player(folder: Path, held_ms: int = 0) -> str:
+    """A program that shows what comes, each picture so long after it was read whole."""
+    script = folder / "player.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import sys, time
+        import numpy as np
+        from Xlib import X, display
+        width, height = {SIZE_WH}
+        d = display.Display(); s = d.screen()
+        w = s.root.create_window(30, 20, width, height, 0, s.root_depth, override_redirect=True)
+        w.map(); g = w.create_gc(); d.sync()
+        with open(sys.argv[1], "rb") as pipe:
+            pipe.readline()
+            while pipe.readline():
+                data = pipe.read(width * height * 3 // 2)
+                if len(data) < width * height * 3 // 2:
+                    break
+                time.sleep({held_ms} / 1000)
+                luma = np.frombuffer(data, np.uint8, width * height)
+                w.put_image(g, 0, 0, width, height, X.ZPixmap, s.root_depth, 0, np.repeat(luma, 4).tobytes())
+                d.sync()
+        """)
+    )
+    return f"{sys.executable} {script} {{input}}"
+
+
+def test_what_it_says_never_contradicts_when_a_picture_was_put_on_the_screen() -> None:
+    result = calibrate(None, 40, 1.0)
+    assert result["contradicted"] == []
+    assert result["seen"] >= 20
+    assert result["error_ms"]["n"] == result["seen"]
+
+
+def test_a_player_that_holds_every_picture_50_ms_is_found_to_and_faults_are_named(tmp_path: Path) -> None:
+    faults = ("repeat@8", "swap@12", "drop@16")
+    asked = Measurement(player(tmp_path, HELD_MS), BASE, SIZE_WH, Fraction(10), 22, faults)
+    measured = measure(asked)
+    late = {slot.slot for slot in measured.slots if slot.cause == "late"}
+    whole = [each for each in measured.seen if each.other is None and each.number not in (8, 12, 13)]
+    assert whole
+    assert min(each.delay_ns + each.error_ns for each in whole) >= HELD_MS * 1e6
+    assert 16 in measured.verdict.not_sent
+    assert 8 in measured.verdict.repeated or 8 in late
+    assert 12 in measured.verdict.reordered or {12, 13} & late
+
+
+def test_our_own_window_is_measured_like_any_other_and_compared_with_its_stamps(tmp_path: Path) -> None:
+    log = tmp_path / "frames.jsonl"
+    ours = f"{sys.executable} -c 'from endostream.pipeline.cli import main; main()' live 'pipe:cat {{input}}'"
+    ours += (
+        f" --segmenter fcm --duration 3 --sink window --sink jsonl:{log} --quiet --set replay.ready_wait_s=0"
+    )
+    measured = measure(Measurement(ours, BASE, SIZE_WH, Fraction(10), 40))
+    assert measured.verdict.torn == []
+    compared = against_stamps(measured.seen, stamps_of(log))
+    assert compared["witness_after_stamp_ms"]["n"] >= 10
+
+
+def test_a_program_that_shows_nothing_is_an_error_with_what_it_said(tmp_path: Path) -> None:
+    with pytest.raises(WitnessError, match="cannot find it"):
+        measure(Measurement("cat {input} > /dev/null; echo cannot find it", BASE, SIZE_WH, Fraction(10), 3))
+
+
+def test_a_program_that_ends_at_once_ends_the_measurement() -> None:
+    with pytest.raises(WitnessError, match="no code was seen"):
+        measure(Measurement("true {input}", BASE, SIZE_WH, Fraction(10), 500))
+
+
+def test_the_command_prints_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "result.json"
+    words = [
+        "witness",
+        "measure",
+        player(tmp_path),
+        "--source",
+        BASE,
+        "--frames",
+        "12",
+        "--out",
+        str(out),
+        "--json",
+    ]
+    assert run_command(words) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["sent"] <= 12
+    assert result["seen"] == len({number for number, _, _ in json.loads(out.read_text())["sightings"]})
+
+
+def test_a_display_that_is_named_is_used_and_a_log_that_is_none_refused(tmp_path: Path) -> None:
+    with x_display(":7") as name:
+        assert name == ":7"
+    (tmp_path / "log").write_text("{}\n")
+    with pytest.raises(ConfigError, match="jsonl"):
+        stamps_of(tmp_path / "log")

@@ -1,0 +1,161 @@
+"""The sender: what is sent in which slot, at what time, and what a recording of it says."""
+
+import io
+import json
+import subprocess
+import sys
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from endostream.configs.errors import ConfigError, SinkError
+from endostream.pipeline.cli import run_command
+from endostream.pipeline.clock import VirtualClock
+from endostream.pipeline.witness_file import seen_in_file
+from endostream.pipeline.witness_play import Slot, base_pictures, open_pipe, parse_fault, planned, play
+
+BASE = "phantom:288x216@25"
+
+
+def numbers(slots: int, *faults: str) -> list[tuple[int | None, int | None, str]]:
+    """The plan with faults as on the command line."""
+    return planned(slots, dict(map(parse_fault, faults)))
+
+
+def test_each_fault_changes_what_it_says_and_nothing_else() -> None:
+    assert numbers(3) == [(0, None, ""), (1, None, ""), (2, None, "")]
+    assert numbers(3, "drop@1") == [(0, None, ""), (None, None, "drop"), (2, None, "")]
+    assert numbers(3, "repeat@1") == [(0, None, ""), (1, None, ""), (1, None, "repeat")]
+    assert numbers(3, "swap@0") == [(1, None, "swap"), (0, None, "swap"), (2, None, "")]
+    assert numbers(3, "tear@2") == [(0, None, ""), (1, None, ""), (2, 1, "tear")]
+
+
+@pytest.mark.parametrize("fault", ["drop@3", "repeat@2", "swap@2", "tear@0", "burn@1", "drop", "drop@-1"])
+def test_a_fault_that_cannot_be_made_is_refused(fault: str) -> None:
+    with pytest.raises(ConfigError, match="fault"):
+        numbers(3, fault)
+
+
+def test_frames_go_out_at_their_due_time_with_that_time_in_the_code() -> None:
+    base, out = base_pictures(BASE), io.BytesIO()
+    slots = list(play(base, Fraction(25), planned(3, {}), out, VirtualClock(1_000_000_000)))
+    assert [(slot.number, slot.code_ns) for slot in slots] == [
+        (n, 1_000_000_000 + n * 40_000_000) for n in range(3)
+    ]
+    header, _, rest = out.getvalue().partition(b"\n")
+    assert header == b"YUV4MPEG2 W288 H216 F25:1 Ip A1:1 C420jpeg"
+    assert len(rest) == 3 * (6 + 288 * 216 * 3 // 2)
+
+
+def test_a_receiver_that_does_not_keep_up_costs_frames_that_are_logged_as_not_sent() -> None:
+    clock = VirtualClock()
+
+    class Slow(io.BytesIO):
+        """Takes 100 ms for the frame that is the second write."""
+
+        writes = 0
+
+        def write(self, data: object) -> int:  # type: ignore[override]
+            self.writes += 1
+            clock.advance_ns(100_000_000 if self.writes == 2 else 0)
+            return 0
+
+    slots = list(play(base_pictures(BASE), Fraction(25), planned(5, {}), Slow(), clock))
+    assert [(slot.number, slot.cause) for slot in slots] == [
+        (0, ""),
+        (None, "late"),
+        (2, ""),
+        (3, ""),
+        (4, ""),
+    ]
+    assert slots[0] == Slot(0, 0, None, 0, 100_000_000)
+
+
+def test_a_recording_of_it_is_read_and_every_fault_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video, log = tmp_path / "w.y4m", tmp_path / "w.jsonl"
+    faults = ["--fault", "drop@3", "--fault", "repeat@6", "--fault", "swap@9", "--fault", "tear@14"]
+    played = [
+        "witness",
+        "play",
+        BASE,
+        "--out",
+        str(video),
+        "--frames",
+        "18",
+        "--rate",
+        "200",
+        "--log",
+        str(log),
+    ]
+    assert run_command([*played, *faults]) == 0
+    assert run_command(["witness", "read", str(video), "--size", "288x216", "--log", str(log), "--json"]) == 5
+    result = json.loads(capsys.readouterr().out)
+    late = [json.loads(line) for line in log.read_text().splitlines()]
+    skipped = {slot["slot"] for slot in late if slot["cause"] == "late"}
+    expected = {"repeated": {6}, "reordered": {9}, "torn": {14}} if not skipped else {}
+    assert {kind: set(result[kind]) for kind in expected} == expected
+    assert result["lost"] == []  # by its own log what was dropped was never sent
+    assert run_command(["witness", "read", str(video), "--size", "288x216", "--json"]) == 5
+    assert 3 in json.loads(capsys.readouterr().out)["lost"]
+
+
+def test_a_whole_recording_ends_with_exit_code_0(tmp_path: Path) -> None:
+    video = tmp_path / "w.y4m"
+    base = base_pictures(BASE)
+    with video.open("wb") as file:
+        slots = list(play(base, Fraction(25), planned(10, {}), file, VirtualClock()))
+    assert len(slots) == 10
+    seen, unreadable = seen_in_file(video, (288, 216))
+    assert ([each.number for each in seen], unreadable) == (list(range(10)), 0)
+    assert run_command(["witness", "read", str(video), "--size", "288x216"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["read", "no.mkv"], 3, "no.mkv"),
+        (["read", "no.mkv", "--size", "big"], 2, "--size"),
+        (["play", "phantom:100x80@25"], 2, "at least 288"),
+        (["play", BASE, "--rate", "0"], 2, "--rate"),
+        (["play", BASE, "--fault", "burn@2"], 2, "burn@2"),
+        (["measure", "ffplay"], 2, "{input}"),
+    ],
+)
+def test_a_mistake_is_told_in_a_line(
+    words: list[str],
+    code: int,
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run_command(["witness", *words]) == code
+    assert said in capsys.readouterr().err
+
+
+def test_a_receiver_that_goes_away_ends_the_sender_with_code_1(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-c",
+        "from endostream.pipeline.cli import main; main()",
+        "witness",
+        "play",
+        BASE,
+    ]
+    sender = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert sender.stdout is not None
+    sender.stdout.read(100)
+    sender.stdout.close()
+    assert sender.wait(60) == 1
+    assert sender.stderr is not None
+    assert b"receiver has gone" in sender.stderr.read()
+    sender.stderr.close()
+
+
+def test_a_folder_is_no_place_to_write_to(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="nobody reads it"):
+        open_pipe(str(tmp_path))
