@@ -65,13 +65,13 @@ class LogitsSegmenter(ABC):
         """Give back what the runtime holds; may be called twice."""
 
 
-_JUST_ABOVE_HALF = np.nextafter(np.float32(0.5), np.float32(1))
+JUST_ABOVE_HALF = np.nextafter(np.float32(0.5), np.float32(1))
 
 
 def prob_of(logits: Logits) -> Prob:
     """Sigmoid of logits, without overflow, and above 0.5 wherever the logit is above 0, however little."""
     small = np.exp(-np.abs(logits))
-    above = np.maximum(1 / (1 + small), _JUST_ABOVE_HALF)
+    above = np.maximum(1 / (1 + small), JUST_ABOVE_HALF)
     return np.where(logits > 0, above, small / (1 + small)).astype(np.float32)
 
 

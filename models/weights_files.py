@@ -13,8 +13,13 @@ from typing import Any, Literal
 
 from endostream.configs.errors import ModelError
 
-Kind = Literal["keras", "fp32", "int8"]
-FILE_OF: dict[str, str] = {"keras": "model.weights.h5", "fp32": "model.onnx", "int8": "model_int8.onnx"}
+Kind = Literal["keras", "fp32", "int8", "int8_signed"]
+FILE_OF: dict[str, str] = {
+    "keras": "model.weights.h5",
+    "fp32": "model.onnx",
+    "int8": "model_int8.onnx",
+    "int8_signed": "model_int8_signed.onnx",
+}
 CARD = "card.json"
 
 
