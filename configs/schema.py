@@ -276,7 +276,12 @@ class InferSettings(Section):
     options: dict[str, Any] = setting({}, "Keyword arguments of the segmenter's constructor.")
     runtime: str = setting("auto", "What computes the network where a segmenter has the choice.")
     hang_timeout_s: float = setting(
-        5.0, "Work pending without progress for so long means hung: restarted.", "s", gt=0, le=3600
+        5.0,
+        "A frame that takes longer means hung: restarted; live, 20 times the usual is enough, see "
+        "supervisor.live_hang_s.",
+        "s",
+        gt=0,
+        le=3600,
     )
     open_timeout_s: float = setting(180.0, "Most time for loading and warming up.", "s", gt=0, le=3600)
     nice: int = _nice(5, "infer")
@@ -298,6 +303,9 @@ class OverlaySettings(Section):
     )
     max_backlog_frames: int = setting(
         4, "In live mode, frames waiting beyond this are dropped, oldest first.", "frames", ge=1, le=64
+    )
+    hang_timeout_s: float = setting(
+        0.5, "In live mode, the display process silent for so long is killed and restarted.", "s", gt=0, le=600
     )
     nice: int = _nice(-5, "overlay")
 
@@ -344,6 +352,21 @@ class SupervisorSettings(Section):
     restart_backoff_max_s: float = setting(5.0, "Longest wait before a restart.", "s", gt=0, le=600)
     heartbeat_timeout_s: float = setting(
         2.0, "A stage silent for so long is killed and restarted.", "s", gt=0, le=600
+    )
+    live_hang_s: float = setting(
+        1.0,
+        "In live mode, capture, preprocess and infer silent for so long, or at a frame for so long that usually "
+        "takes far less, are killed and restarted.",
+        "s",
+        gt=0,
+        le=600,
+    )
+    memory_limit_mib: int | None = setting(
+        None,
+        "A stage whose own memory grows beyond it is killed and restarted, null for half of the machine's.",
+        "MiB",
+        ge=64,
+        le=1 << 24,
     )
     stop_timeout_s: float = setting(
         5.0, "A stage that has not ended so long after the request is killed.", "s", gt=0, le=600

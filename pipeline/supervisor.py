@@ -20,6 +20,7 @@ from endostream.configs.schema import Config
 from .board import Board
 from .capture import source_info_from_message
 from .control import ControlChannel, PeerGone
+from .health import Health
 from .host import RunSpec
 from .launcher import Handle, Launcher
 from .rings import READERS, KeptRing, RingKeeper
@@ -32,7 +33,7 @@ _DRAIN_TIMEOUT_S = 60.0
 _STABLE_NS = 10_000_000_000
 _FAILED_STARTS = 3
 """After so many deaths in a row that got it nowhere, a stage that a run cannot do without ends the run."""
-_PROGRESS = {"capture": "capture.captured", "overlay": "overlay.presented", "record": "record.processed"}
+_PROGRESS = {"capture": "capture.captured", "overlay": "overlay.presented", "record": "sink{}.written"}
 """What must grow for a life to have got somewhere; for the annotation path being ready is enough, since there a
 frame that kills is not sent a third time."""
 _MOVES = (
@@ -52,7 +53,8 @@ _DAMAGE = {
     "unreadable_picture": "pictures that cannot be read",
 }
 """Faults of a source that a user is told of at once, not only in the report."""
-_OWN_GAP_NS = 1_000_000_000
+_OWN_GAP_NS, _BLIND_NS = 300_000_000, 1_000_000_000
+"""When we slept so long ourselves (a laptop, a crowded machine), nobody else is to blame for so long."""
 
 
 @dataclass(slots=True)
@@ -140,6 +142,7 @@ class Supervisor:
         self._tell = tell
         self._tick = tick
         self._rings = RingKeeper(config)
+        self._health = Health(self.board, config, live=not spec.every_frame)
         self._stages = {stage.name: stage for stage in self._plan()}
         self._handlers: dict[str, Callable[[Watched, dict[str, Any]], None]] = {
             "ready": self._on_ready,
@@ -240,11 +243,16 @@ class Supervisor:
         self.finish()
         self._over = self._over or not self.board.value("capture.captured")
 
+    def tell_stage(self, name: str, message: dict[str, Any]) -> None:
+        """Send a control message to a stage, if it is there."""
+        if name in self._stages:
+            self._send(self._stages[name], message)
+
     def _step(self) -> None:
         self._read_messages()
         now_ns = time.monotonic_ns()
         if now_ns - self._last_tick_ns > _OWN_GAP_NS:
-            self._blind_until_ns = now_ns + 2 * _OWN_GAP_NS  # we slept ourselves: nobody else is to blame
+            self._blind_until_ns = now_ns + _BLIND_NS
         self._last_tick_ns = now_ns
         for stage in self._stages.values():
             self._watch(stage, now_ns)
@@ -295,8 +303,12 @@ class Supervisor:
             self._forward_source_info()
 
     def _progress(self, stage: Watched) -> int:
+        """What it got done, over all its lives; record's are pictures that a sink has written, not only taken."""
         cell = _PROGRESS.get(stage.name)
-        return self.board.value(cell) if cell else 0
+        if cell is None:
+            return 0
+        cells = {cell.format(number) for number in range(len(self.spec.sinks) or 1)}
+        return sum(self.board.value(name) for name in cells)
 
     def _set_state(self, stage: Watched, state: StageState) -> None:
         stage.state = state
@@ -319,19 +331,13 @@ class Supervisor:
             self._bury(stage, reason, now_ns)
 
     def _hung(self, stage: Watched, now_ns: int) -> str:
-        """Why ``stage`` counts as hung, "" if it does not."""
+        """Why ``stage`` counts as hung or ill, "" if it does not."""
         if stage.state is StageState.STARTING:
             late = now_ns - stage.started_ns > stage.open_timeout_s * 1e9
             return f"not ready after {stage.open_timeout_s:g} s: killed" if late else ""
-        busy_ns = self.board.value(f"{stage.name}.busy_since_ns")
-        if busy_ns:
-            late = now_ns - busy_ns > stage.hang_timeout_s * 1e9
-            return f"hung for {stage.hang_timeout_s:g} s: killed" if late else ""
         # The last beat may lie before a long opening: being ready was a sign of life too.
-        alive_ns = max(self.board.value(f"{stage.name}.heartbeat_ns"), stage.ready_ns)
-        silent_s = (now_ns - alive_ns) / 1e9
-        limit_s = self.config.supervisor.heartbeat_timeout_s
-        return f"no sign of life for {limit_s:g} s: killed" if silent_s > limit_s else ""
+        reason = self._health.hung(stage.name, stage.hang_timeout_s, stage.ready_ns, now_ns)
+        return reason or self._health.too_large(stage.name, stage.handle.pid if stage.handle else 0, now_ns)
 
     def _bury(self, stage: Watched, reason: str, now_ns: int) -> None:
         """A stage is gone: say so, and plan its next life."""

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
 
 import zmq
@@ -29,6 +30,7 @@ STAGE_MAINS = {
     "record": "endostream.pipeline.record:run_record",
 }
 _ORPHAN_GRACE_S = 1.5
+_OOM_SCORES = {"infer": 500, "preprocess": 400, "record": 300}
 BROKEN = 75
 """Exit code of a stage that ended because of an error: the supervisor starts it again."""
 
@@ -86,9 +88,12 @@ def _end_with_supervisor(fd: int) -> None:
     os._exit(1)
 
 
-def _set_priority(nice: int) -> None:
+def _set_priority(stage: str, nice: int) -> None:
+    """Who gets a core first, and whom the system ends first when it runs out of memory: never the display side."""
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, 0, nice)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORES.get(stage, 0)), encoding="ascii")
 
 
 def _run_in_realtime_class() -> None:
@@ -110,7 +115,7 @@ def main() -> None:
     control = ControlChannel.from_fd(fd)
     threading.Thread(target=_end_with_supervisor, args=(fd,), daemon=True).start()
     message, fds = first_message(control)
-    _set_priority(message["nice"])
+    _set_priority(stage, message["nice"])
     spec = RunSpec.from_json(message["spec"])
     if stage in ("capture", "overlay") and not spec.every_frame and spec.config["supervisor"]["realtime"]:
         _run_in_realtime_class()

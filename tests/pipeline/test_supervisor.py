@@ -314,6 +314,62 @@ def test_deaths_between_which_the_video_got_on_do_not_end_the_run(rig: Rig) -> N
     assert rig.supervisor.outcome.fatal == ""
 
 
+def test_a_record_process_that_dies_before_a_sink_has_written_anything_ends_an_every_frame_run(
+    make: Make,
+) -> None:
+    # It counted what it had taken, not what was written: each life took a frame, died of it, and so on for ever.
+    rig = make(mode="every-frame")
+    rig.start()
+    rig.all_ready()
+    rig.supervisor._let_capture_go(rig.clock.now_ns())
+    rig.board.cell("sink0.written").value = 7
+    rig.die("record", 75)
+    for _ in range(3):
+        rig.watch(10)
+        rig.beat()
+        rig.says("record", "ready")
+        rig.board.cell("record.processed").add()
+        rig.die("record", 75)
+    assert rig.supervisor.outcome.fatal == (
+        "record: ended with code 75, 3 times in a row without getting anywhere"
+    )
+    assert rig.supervisor.outcome.fatal_code is ExitCode.FAILED
+
+
+def test_a_record_process_that_writes_between_its_deaths_is_started_for_ever(make: Make) -> None:
+    rig = make(mode="every-frame", sinks=("jsonl:a", "jsonl:b"))
+    rig.start()
+    rig.all_ready()
+    rig.supervisor._let_capture_go(rig.clock.now_ns())
+    for _ in range(10):
+        rig.board.cell("sink1.written").add()
+        rig.die("record")
+        rig.watch(10)
+        rig.beat()
+        rig.says("record", "ready")
+    assert rig.supervisor.outcome.fatal == ""
+
+
+def test_a_stage_whose_memory_grows_too_large_is_killed_and_says_so(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rig = make(config_of(supervisor={"memory_limit_mib": 100}))
+    rig.start()
+    rig.all_ready()
+    sizes = {rig.handle(name).pid: 100 for name in DISPLAY_FIRST}
+    monkeypatch.setattr("endostream.pipeline.health.own_memory_mib", lambda pid: sizes.get(pid, 0))
+    rig.watch()
+    assert not any(handles[0].kills for handles in rig.launcher.lives.values())
+    sizes[rig.handle("infer").pid] = 101
+    rig.watch(0.4)  # looked at twice a second
+    assert rig.handle("infer").kills == 0
+    rig.beat()
+    rig.watch(0.1)
+    assert rig.warnings == [
+        "infer: memory: 101 MiB, more than 100 (supervisor.memory_limit_mib): killed; starts again in 0.05 s"
+    ]
+
+
 def test_a_stage_that_cannot_be_started_at_all_takes_nobody_along(rig: Rig) -> None:
     # A machine without memory for a process: this used to end the whole run, the video with it.
     rig.launcher.refuses = {"infer"}
@@ -339,14 +395,30 @@ def test_work_pending_without_progress_counts_as_hung(rig: Rig) -> None:
     assert rig.board.value("infer.busy_since_ns") == 0
 
 
-def test_a_stage_that_gives_no_sign_of_life_is_killed(rig: Rig) -> None:
-    rig.clock.advance_ns(2 * SECOND_NS)
-    rig.beat("overlay")
+@pytest.mark.parametrize(
+    ("stage", "mode", "limit_s"),
+    [
+        ("overlay", "live", 0.5),
+        ("capture", "live", 1.0),
+        ("infer", "live", 1.0),
+        ("record", "live", 2.0),
+        ("overlay", "every-frame", 2.0),
+        ("infer", "every-frame", 2.0),
+    ],
+)
+def test_a_stage_that_gives_no_sign_of_life_is_killed(
+    make: Make, stage: str, mode: str, limit_s: float
+) -> None:
+    rig = make(mode=mode)
+    rig.start()
+    rig.all_ready()
+    rig.clock.advance_ns(int(limit_s * SECOND_NS))
+    rig.beat(stage)
     rig.watch()
-    assert rig.handle("overlay").kills == 0
+    assert rig.handle(stage).kills == 0
     rig.watch(0.001)
-    assert rig.launcher.lives["overlay"][0].kills == 1
-    assert rig.warnings == ["overlay: no sign of life for 2 s: killed; starts again in 0.05 s"]
+    assert rig.launcher.lives[stage][0].kills == 1
+    assert rig.warnings == [f"{stage}: no sign of life for {limit_s:g} s: killed; starts again in 0.05 s"]
 
 
 def test_a_stage_has_its_own_time_to_open(make: Make) -> None:
@@ -386,7 +458,7 @@ def test_a_gap_in_the_supervisors_own_time_is_nobody_elses_fault(
     assert not any(handles[0].kills for handles in rig.launcher.lives.values())
     rig.beat("overlay")
     for _ in range(5):
-        rig.clock.advance_ns(SECOND_NS // 2)
+        rig.clock.advance_ns(SECOND_NS // 4)
         rig.beat("overlay")
         rig.supervisor._step()
     assert rig.launcher.lives["overlay"][0].kills == 1
