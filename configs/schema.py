@@ -305,7 +305,11 @@ class OverlaySettings(Section):
         4, "In live mode, frames waiting beyond this are dropped, oldest first.", "frames", ge=1, le=64
     )
     hang_timeout_s: float = setting(
-        0.5, "In live mode, the display process silent for so long is killed and restarted.", "s", gt=0, le=600
+        0.5,
+        "In live mode, the display process silent for so long is killed and restarted.",
+        "s",
+        gt=0,
+        le=600,
     )
     nice: int = _nice(-5, "overlay")
 

@@ -7,6 +7,7 @@ how an option was spelt.
 import importlib
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -42,14 +43,21 @@ _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ER
 
 def run(request: RunRequest) -> int:
     """Do the run, print or write its report, return the exit code. Prints one line for everything that went wrong."""
+    with nullcontext() if request.quiet else Progress(*expected(request)) as progress:
+        totals, outcome = play(request, _Ticker(progress))
+    return _publish(concluded(totals, outcome, request), request)
+
+
+def play(
+    request: RunRequest, tick: Callable[[Supervisor], None], *, chaos: bool = False
+) -> tuple[RunTotals, Outcome]:
+    """Do the run; ``tick`` is called some fifty times a second, and with ``chaos`` stages can be told to go wrong."""
     started = datetime.now(UTC)
-    spec = run_spec(request)
     with ExitStack() as stack:
         directory = _run_directory(request, stack)
         launcher = _launcher(directory)
-        spec = replace(spec, endpoints=launcher.endpoints)
-        progress = stack.enter_context(nullcontext() if request.quiet else Progress(*expected(request)))
-        supervisor = Supervisor(spec, request.config, launcher, _tell, _Ticker(progress))
+        spec = replace(run_spec(request), endpoints=launcher.endpoints, chaos=chaos)
+        supervisor = Supervisor(spec, request.config, launcher, _tell, tick)
         log_lines.name_run(supervisor.outcome.run_id)
         _serve_metrics(supervisor, request, directory, stack)
         outcome = supervisor.run()
@@ -59,9 +67,13 @@ def run(request: RunRequest) -> int:
     totals.command = [redacted(word) for word in request.command]
     totals.config = request.config.model_dump()
     totals.environment = environment()
+    return totals, outcome
+
+
+def concluded(totals: RunTotals, outcome: Outcome, request: RunRequest) -> Report:
+    """The report, after status and exit code were settled and what went wrong was told."""
     conclude(totals, outcome, request)
-    report = report_from_totals(totals)
-    return _publish(report, request)
+    return report_from_totals(totals)
 
 
 def run_spec(request: RunRequest) -> RunSpec:

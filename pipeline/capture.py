@@ -15,9 +15,10 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 
 from endostream.configs.errors import EndostreamError, ExitCode
 
@@ -84,6 +85,15 @@ def source_info_from_message(message: dict[str, object]) -> SourceInfo:
     return SourceInfo(**fields)  # type: ignore[arg-type]
 
 
+def _source_wrapper(host: StageHost) -> Callable[[Source], Source]:
+    """What every source is wrapped in: nothing, unless it must be able to go wrong on command."""
+    if not host.spec.chaos:
+        return lambda source: source
+    from .chaos import ChaosSource, Switch
+
+    return partial(ChaosSource, switch=Switch(host))
+
+
 class Decoder(threading.Thread):
     """Plays the list of sources into slots, ahead of time, and puts what is ready into ``ready``.
 
@@ -120,6 +130,7 @@ class Decoder(threading.Thread):
             },
         )
         self._service = host.board.histogram("capture.service")
+        self._wrap = _source_wrapper(host)
 
     def run(self) -> None:
         """Play all sources, then say so."""
@@ -193,7 +204,7 @@ class Decoder(threading.Thread):
             from endostream.replay.faults import FaultySource
 
             source = FaultySource(source, faults, faults.seed)
-        return source
+        return self._wrap(source)
 
     def _resumes(self, source_id: int, loop: int) -> bool:
         return self._start.seq > 0 and (source_id, loop) == (self._start.source_id, self._start.loop)
@@ -420,6 +431,7 @@ class Capture:
         for token in done:
             self._settle(token)
         if not self._every_frame:
+            self.host.inbox.clear()  # what is said there is about sending again
             return False
         self._to_resend_video.extend(t for t in self.video.take_lost() if isinstance(t, FrameKey))
         self._to_resend_notes.extend(t for t in self.notes.take_lost() if isinstance(t, FrameKey))

@@ -18,7 +18,7 @@ import typer
 
 from endostream.configs.errors import ConfigError, EndostreamError, ExitCode, SinkError
 
-from . import cli_train, cli_witness, log_lines
+from . import cli_faults, cli_train, cli_witness, log_lines
 from .cli_options import (
     AsJson,
     Choice,
@@ -256,6 +256,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 cli_train.add_to(app)
 cli_witness.add_to(app)
+cli_faults.add_to(app)
 
 
 def _telling(metrics: str | None, log_format: str | None) -> dict[str, tuple[str, str | None]]:

@@ -40,6 +40,7 @@ class RunSpec:
         sources: addresses in the order they are played.
         presenting: kind of the sink that presents.
         sinks: ``KIND:PATH`` of the sinks that the record process writes.
+        chaos: whether stages can be told to go wrong (``chaos.py``), for ``endostream faults``.
     """
 
     endpoints: str
@@ -48,6 +49,7 @@ class RunSpec:
     sources: tuple[str, ...]
     presenting: str = "null"
     sinks: tuple[str, ...] = ()
+    chaos: bool = False
 
     @property
     def topology(self) -> Topology:
@@ -98,6 +100,7 @@ class StageHost:
     go: bool = False
     inbox: list[dict[str, Any]] = field(default_factory=list)
     on_ring: Callable[[str, SizeHW], None] = lambda role, size_hw: None
+    on_chaos: Callable[[dict[str, Any]], None] = lambda message: None
 
     def __post_init__(self) -> None:
         self._rings: dict[int, FrameRing] = {}
@@ -165,6 +168,8 @@ class StageHost:
             self.go = True
         elif kind == "ring":
             self._attach(message, fds[0])
+        elif kind == "chaos":
+            self.on_chaos(message)
         else:
             self.inbox.append(message)
 

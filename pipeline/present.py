@@ -49,13 +49,13 @@ class Waiting:
 class Presenter:
     """The loop of the display process."""
 
-    def __init__(self, host: StageHost) -> None:
+    def __init__(self, host: StageHost, overlay: OverlayStage | None = None) -> None:
         self.host = host
         config, board = host.config, host.board
         cv2.setNumThreads(1)
         self._every_frame = host.spec.every_frame
         self._max_backlog = config.overlay.max_backlog_frames
-        self._overlay = OverlayStage(config.overlay, config.infer.segmenter)
+        self._overlay = overlay or OverlayStage(config.overlay, config.infer.segmenter)
         self._frames_link = LinkReader(
             host.context, host.endpoint("capture-overlay"), "capture-overlay", board, host.clock
         )
@@ -96,6 +96,7 @@ class Presenter:
         try:
             while not self.host.stopping:
                 if self.step():
+                    self.host.beat()
                     self.host.read_control()
                 else:
                     self.host.poll(self._patience_ms())
@@ -419,4 +420,9 @@ class Presenter:
 
 def run_overlay(host: StageHost) -> None:
     """Run the display process until the supervisor says stop."""
-    Presenter(host).run()
+    overlay: OverlayStage | None = None
+    if host.spec.chaos:
+        from .chaos import ChaosOverlay, Switch
+
+        overlay = ChaosOverlay(host.config.overlay, host.config.infer.segmenter, Switch(host))
+    Presenter(host, overlay).run()

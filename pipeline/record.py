@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -106,7 +107,7 @@ class SinkThread(threading.Thread):
                 own = job.presented.synthetic
                 if not self._failed and (own or not self._written_before(job.presented.frame.key)):
                     if sink is None:
-                        sink = self._guarded(lambda: open_sink(self.spec, self._record.context()))
+                        sink = self._guarded(lambda: self._record.open_sink(self.spec))
                     if sink is not None:
                         self._write(sink, job)
                 if self._failed and not own:
@@ -182,11 +183,16 @@ class Record:
         self._wait = host.board.histogram("record.wait")
         specs = [parse_sink(text) for text in host.spec.sinks]
         self._picture_sinks = any(needs_picture(spec) for spec in specs)
+        self._wrap = _sink_wrapper(host)
         self._sinks = [SinkThread(number, spec, self) for number, spec in enumerate(specs)]
 
     def context(self) -> SinkContext:
         """What a sink may know of the run, as far as it is known when its first frame comes."""
         return SinkContext(self._fps, self.host.config.record.model_dump(), self.host.incarnation)
+
+    def open_sink(self, spec: SinkSpec) -> Sink:
+        """Open a sink; called by its own thread."""
+        return self._wrap(open_sink(spec, self.context()))
 
     def finished(self, job: Job) -> None:
         """Called by a sink's thread when it is done with ``job``."""
@@ -317,6 +323,15 @@ class Record:
                 sink.join(_SHUT_DOWN_S)
             if sink.is_alive():  # stuck in a write; what waits behind it is never written
                 sink.leave_queued()
+
+
+def _sink_wrapper(host: StageHost) -> Callable[[Sink], Sink]:
+    """What every sink is wrapped in: nothing, unless it must be able to go wrong on command."""
+    if not host.spec.chaos:
+        return lambda sink: sink
+    from .chaos import ChaosSink, Switch
+
+    return partial(ChaosSink, switch=Switch(host))
 
 
 def _buffer(size_hw: SizeHW) -> ImageBgr:

@@ -1,7 +1,7 @@
 """What a sink is, which kinds there are, and how ``KIND[:PATH]`` is read.
 
-A sink writes what was presented. It never decides what is shown, and only the presenting sink (window or null) may
-sit in the display process. Adding one: a file with a class of this protocol and a line in SINKS.
+A sink writes what was presented. It never decides what is shown, and only the presenting sink (window, null or diary)
+may sit in the display process. Adding one: a file with a class of this protocol and a line in SINKS.
 """
 
 import importlib
@@ -60,7 +60,8 @@ class Sink(Protocol):
         """Finish the output so that it can be read; may be called twice."""
 
 
-PRESENTING_KINDS = ("window", "null")
+PRESENTING_KINDS = ("window", "null", "diary")
+_WITHOUT_PATH = ("window", "null")
 
 SINKS: dict[str, str] = {
     "video": "endostream.pipeline.video_sink:VideoSink",
@@ -69,6 +70,7 @@ SINKS: dict[str, str] = {
     "png": "endostream.pipeline.png_sink:PngSink",
     "window": "endostream.pipeline.window_sink:WindowSink",
     "null": "endostream.pipeline.null_sink:NullSink",
+    "diary": "endostream.pipeline.diary_sink:DiarySink",
 }
 
 
@@ -77,9 +79,9 @@ def parse_sink(text: str) -> SinkSpec:
     kind, _, path = text.partition(":")
     if kind not in SINKS:
         raise ConfigError(f"sink: {text!r}; expected KIND[:PATH] with KIND one of {', '.join(SINKS)}")
-    if kind in PRESENTING_KINDS and path:
+    if kind in _WITHOUT_PATH and path:
         raise ConfigError(f"sink: {text!r}; {kind} takes no path")
-    if kind not in PRESENTING_KINDS and not path:
+    if kind not in _WITHOUT_PATH and not path:
         raise ConfigError(f"sink: {text!r}; {kind} needs a path. Try: --sink {kind}:PATH")
     return SinkSpec(kind, path, text)
 
