@@ -341,6 +341,22 @@ class RecordSettings(Section):
     blank_outside_view: bool = setting(
         False, "Blank everything outside the field of view; names may be burnt in there."
     )
+    folder: str = setting("recordings", "Folder in which each recorded run makes a folder of its own.")
+    raw: Literal["copy", "h264", "ffv1", "off"] = setting(
+        "copy", "Video without marks; copy: as it came where it came compressed, else h264; ffv1 is lossless."
+    )
+    overlay: Literal["h264", "ffv1", "off"] = setting(
+        "h264", "Video with marks of a recorded session; ffv1 is lossless."
+    )
+    segment_s: float | None = setting(
+        None, "Length after which a recorded video goes on in a new file, null for none.", "s", ge=1
+    )
+    segment_mb: float | None = setting(
+        None, "Size after which a recorded video goes on in a new file, null for none.", "MB", ge=1
+    )
+    min_free_mb: int = setting(
+        500, "With less room than this on the disk a recording is stopped, and the video goes on.", "MB", ge=0
+    )
     nice: int = _nice(5, "record")
 
 

@@ -32,6 +32,7 @@ from .report import Report, RunTotals, ledger_errors, report_from_totals, report
 from .report_table import print_report
 from .request import RunRequest
 from .rundir import RunDirectory
+from .session import REPORT_FILE, new_session_folder
 from .source import source_kind
 from .summary import print_summary, summary_rows, write_summary
 from .supervisor import Outcome, Supervisor
@@ -45,7 +46,8 @@ def run(request: RunRequest) -> int:
     """Do the run, print or write its report, return the exit code. Prints one line for everything that went wrong."""
     with nullcontext() if request.quiet else Progress(*expected(request)) as progress:
         totals, outcome = play(request, _Ticker(progress))
-    return _publish(concluded(totals, outcome, request), request)
+    session = Path(outcome.recorded) if outcome.recorded else None
+    return _publish(concluded(totals, outcome, request), request, session)
 
 
 def play(
@@ -85,6 +87,9 @@ def run_spec(request: RunRequest) -> RunSpec:
         sources=tuple(request.sources),
         presenting=request.presenting.label,
         sinks=tuple(spec.label for spec in request.recording),
+        session=str(new_session_folder(request.record, request.config.record.folder, datetime.now(UTC))),
+        record_at_start=request.record is not None,
+        recorded_masks=request.recorded_masks,
     )
 
 
@@ -200,12 +205,14 @@ def conclude(totals: RunTotals, outcome: Outcome, request: RunRequest) -> None:
     totals.exit_code, totals.status = int(code), status
 
 
-def _publish(report: Report, request: RunRequest) -> int:
+def _publish(report: Report, request: RunRequest, session: Path | None) -> int:
     """Write the report and print it; a report that cannot be written makes the run a failed one."""
     code = report.exit_code
-    if request.report is not None:
+    for file in (request.report, session and session / REPORT_FILE):
+        if file is None:
+            continue
         try:
-            write_report(Path(request.report), report)
+            write_report(file, report)
         except EndostreamError as error:
             _tell("error", str(error))
             code = code or int(error.exit_code)

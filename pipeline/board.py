@@ -15,16 +15,24 @@ from .histogram import Histogram
 from .ring import Block
 from .supervision import STAGES as STAGES
 
-LINKS = ("capture-overlay", "capture-preprocess", "preprocess-infer", "infer-overlay", "overlay-record")
+LINKS = (
+    "capture-overlay",
+    "capture-preprocess",
+    "preprocess-infer",
+    "infer-overlay",
+    "overlay-record",
+    "capture-record",
+)
 
 WRITER_CAUSES = ("no_reader", "link_full")
 """Why a writer did not send: nobody there to read; as many under way as the window allows."""
 READER_CAUSES = ("superseded", "overwritten", "duplicate", "invalid", "source_changed", "stage_error")
 """Why a reader did not use a message: a newer one was there; its slot was overwritten; it had it already; it could
 not be parsed or did not fit; it belongs to another source or loop; the stage failed on it."""
-SINK_CAUSES = ("sink_full", "sink_failed", "end_of_run")
+SINK_CAUSES = ("sink_full", "sink_failed", "end_of_run", "no_key_frame", "no_picture")
 """Why a sink did not write: its queue was full; it had failed before, or failed on this one; the run was cut short
-with the frame still in its queue."""
+with the frame still in its queue; a packet before it is missing, so that it cannot be decoded; its picture was
+overwritten."""
 
 _STAGE_CELLS = (
     "state",
@@ -67,8 +75,10 @@ _OVERLAY_CELLS = (
     "next_seq",
     "mask_state",
     "mask_age_ns",
+    "not_handed",
+    "handed_without_packet",
 )
-_SINK_CELLS = ("written", "synthetic", "failed", "next_loop", "next_source_id", "next_seq")
+_SINK_CELLS = ("written", "synthetic", "failed", "paused", "next_loop", "next_source_id", "next_seq")
 _HISTOGRAMS = ("video_delay", "annotation_delay", "release_lateness", "present_interval")
 
 

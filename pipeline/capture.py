@@ -303,7 +303,15 @@ class Decoder(threading.Thread):
             raise
         generation = ring.commit(slot)
         return FrameHeader(
-            key, picture.pts, picture.time_base, 0, picture.size_hw, ring.shape.ring_id, slot, generation
+            key,
+            picture.pts,
+            picture.time_base,
+            0,
+            picture.size_hw,
+            ring.shape.ring_id,
+            slot,
+            generation,
+            packet_ns=picture.packet_ns,
         )
 
     def _take_slot(self, size_hw: SizeHW) -> int | None:

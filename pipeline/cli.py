@@ -31,6 +31,7 @@ from .cli_options import (
     MinLength,
     Quiet,
     Rate,
+    Record,
     Report,
     SegmenterName,
     Settings,
@@ -80,6 +81,7 @@ def replay(
     sinks: Sinks = None,
     report: Report = None,
     summary: Summary = None,
+    record: Record = None,
     metrics: Metrics = None,
     log_format: LogFormat = None,
     config: ConfigFile = None,
@@ -109,7 +111,17 @@ def replay(
     loaded = _load(config, settings, options)
     choice = Choice(finding, size, fps, min_length, max_length, limit)
     addresses = choice.sources(sources or [], catalogue)
-    return _run(ctx, addresses, sinks or [], report, loaded, as_json=as_json, quiet=quiet, summary=summary)
+    return _run(
+        ctx,
+        addresses,
+        sinks or [],
+        report,
+        loaded,
+        as_json=as_json,
+        quiet=quiet,
+        summary=summary,
+        record=record,
+    )
 
 
 @app.command()
@@ -128,6 +140,7 @@ def live(
     sinks: Sinks = None,
     report: Report = None,
     summary: Summary = None,
+    record: Record = None,
     metrics: Metrics = None,
     log_format: LogFormat = None,
     config: ConfigFile = None,
@@ -156,7 +169,17 @@ def live(
     loaded = _load(config, [*always, *(settings or [])], options)
     if loaded.config.effective_mode() != "live":
         raise ConfigError("replay.mode: every-frame; expected live: a live source does not wait")
-    return _run(ctx, [source], sinks or [], report, loaded, as_json=as_json, quiet=quiet, summary=summary)
+    return _run(
+        ctx,
+        [source],
+        sinks or [],
+        report,
+        loaded,
+        as_json=as_json,
+        quiet=quiet,
+        summary=summary,
+        record=record,
+    )
 
 
 @app.command()
@@ -188,6 +211,7 @@ def demo(
     ),
     seconds: Annotated[str | None, typer.Option(metavar="SECONDS", help="How long to play.")] = None,
     segmenter: SegmenterName = None,
+    record: Record = None,
     metrics: Metrics = None,
     log_format: LogFormat = None,
     config: ConfigFile = None,
@@ -206,7 +230,9 @@ def demo(
     except OSError as error:
         raise SinkError(f"out: {out}; cannot be made ({error.strerror}). Try: --out DIR") from error
     video, log, report = out / "demo.mp4", out / "demo.jsonl", out / "report.json"
-    code = _run(ctx, ["phantom:"], [f"video:{video}", f"jsonl:{log}"], report, loaded, quiet=quiet)
+    code = _run(
+        ctx, ["phantom:"], [f"video:{video}", f"jsonl:{log}"], report, loaded, quiet=quiet, record=record
+    )
     for name, path in (("video", video), ("log", log), ("report", report)):
         if path.exists():
             print(f"{name + ':':8}{path}")
@@ -286,13 +312,24 @@ def _run(
     as_json: bool = False,
     quiet: bool = False,
     summary: Path | None = None,
+    record: Path | None = None,
+    recorded_masks: bool = False,
 ) -> int:
     from .request import checked_request
 
     log_lines.set_up(loaded.config.log.format)
     command = ["endostream", *ctx.obj["arguments"]]
     request = checked_request(
-        sources, sinks, report, loaded, json=as_json, quiet=quiet, command=command, summary=summary
+        sources,
+        sinks,
+        report,
+        loaded,
+        json=as_json,
+        quiet=quiet,
+        command=command,
+        summary=summary,
+        record=record,
+        recorded_masks=recorded_masks,
     )
     code: int = importlib.import_module("endostream.pipeline.app").run(request)
     return code

@@ -32,6 +32,14 @@ Report = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="W
 Summary = Annotated[
     Path | None, typer.Option("--summary", metavar="FILE", help="Write a row for each source as CSV.")
 ]
+Record = Annotated[
+    Path | None,
+    typer.Option(
+        "--record",
+        metavar="DIR",
+        help="Record a session into this new folder: raw video, video with marks, masks, report.",
+    ),
+]
 ConfigFile = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="YAML that says what differs from the default."),

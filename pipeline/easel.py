@@ -41,6 +41,10 @@ class Easel:
         self._coming_size: SizeHW | None = None
         host.on_ring = self._expect
 
+    def share(self) -> None:
+        """From now on another process reads the pictures."""
+        self._shared = True
+
     def _expect(self, role: str, size_hw: SizeHW) -> None:
         if role == CAPTURED:
             self._coming_size = size_hw

@@ -50,6 +50,7 @@ class SourcePicture:
             before the source is advanced.
         arrival_ns: monotonic arrival for a live source; None for a recorded one, which capture releases when due.
         release_offset_ns: how long after it is due a recorded picture comes (simulated jitter), 0 or more.
+        packet_ns: names the packet it was decoded from (``packets.py``), 0 where its source gives none.
     """
 
     seq: int
@@ -59,6 +60,7 @@ class SourcePicture:
     fill: Callable[[ImageBgr], None]
     arrival_ns: int | None = None
     release_offset_ns: int = 0
+    packet_ns: int = 0
 
     @property
     def time_s(self) -> float:

@@ -25,6 +25,8 @@ CAPTURED, PRESENTED = "captured", "presented"
 """Roles of a ring: what capture writes; what overlay writes for the record process."""
 BEAT_MS = 100
 """Longest wait between two heartbeats of a stage that has nothing to do."""
+SESSION_STREAMS = ("raw", "overlay", "log")
+"""What a recorded session consists of: the video as it came, the video with marks, a line for each frame."""
 _LONGEST_LINE = 2000
 """Characters of a message for the log: an exception may hold a whole array in words."""
 
@@ -41,6 +43,9 @@ class RunSpec:
         presenting: kind of the sink that presents.
         sinks: ``KIND:PATH`` of the sinks that the record process writes.
         chaos: whether stages can be told to go wrong (``chaos.py``), for ``endostream faults``.
+        session: folder of this run's recorded session, "" where none can be recorded.
+        record_at_start: whether recording begins with the run; it can be started and stopped at any time.
+        recorded_masks: whether the sources are sessions whose recorded masks stand in for the annotation path.
     """
 
     endpoints: str
@@ -50,11 +55,26 @@ class RunSpec:
     presenting: str = "null"
     sinks: tuple[str, ...] = ()
     chaos: bool = False
+    session: str = ""
+    record_at_start: bool = False
+    recorded_masks: bool = False
 
     @property
     def topology(self) -> Topology:
         """What the board's layout follows from."""
-        return Topology(len(self.sources), len(self.sinks))
+        return Topology(len(self.sources), len(self.sinks) + (len(SESSION_STREAMS) if self.session else 0))
+
+    @property
+    def session_sinks(self) -> dict[str, int]:
+        """Number on the board of each stream that a session of this run has; they come behind the sinks."""
+        record = self.config.get("record", {})
+        numbers = enumerate(SESSION_STREAMS, len(self.sinks))
+        return {stream: n for n, stream in numbers if self.session and record.get(stream) != "off"}
+
+    @property
+    def records_at_start(self) -> bool:
+        """Whether the record process is needed from the start."""
+        return bool(self.sinks) or self.record_at_start
 
     @property
     def every_frame(self) -> bool:

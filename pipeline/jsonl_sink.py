@@ -29,7 +29,7 @@ class JsonlSink:
         self._path = Path(spec.path)
         try:
             if context.part:
-                _cut_torn_line(self._path)
+                cut_torn_line(self._path)
             self._file = self._path.open("ab" if context.part else "wb", buffering=0)
         except OSError as error:
             raise cannot_write(spec, self._path, error) from error
@@ -94,7 +94,7 @@ def _ms(nanoseconds: int | None) -> float | None:
     return None if nanoseconds is None else round(nanoseconds / 1e6, 4)
 
 
-def _cut_torn_line(path: Path) -> None:
+def cut_torn_line(path: Path) -> None:
     """Cut off what follows the last end of line: the rest of a line that a killed process did not finish."""
     if not path.exists():
         return

@@ -42,6 +42,7 @@ from .frame import MaskState
 from .link import unaccounted
 from .live_address import redacted
 from .series import series_of
+from .session import SESSION_FILE
 from .supervision import StageState
 from .supervisor import Supervisor, Watched
 from .totals import VIDEO_LINK
@@ -67,8 +68,8 @@ def snapshot(supervisor: Supervisor) -> dict[str, Any]:
         "delays": {name: series_of(board.histogram(name)) for name in _DELAYS},
         "stages": {name: _stage(board, stage, now_ns) for name, stage in supervisor.stages.items()},
         "supervisor": process_facts(os.getpid()),
-        "links": {link: _link(board, link) for link in LINKS if record or link != "overlay-record"},
-        "sinks": {label: _sink(supervisor, n, label) for n, label in enumerate(supervisor.spec.sinks)},
+        "links": {link: _link(board, link) for link in LINKS if record or not link.endswith("-record")},
+        "sinks": _sinks(supervisor),
         "sources": [_source(supervisor, number) for number in range(len(supervisor.spec.sources))],
         "rings": [
             {
@@ -179,14 +180,28 @@ def _link(board: Board, link: str) -> dict[str, Any]:
     }
 
 
-def _sink(supervisor: Supervisor, number: int, label: str) -> dict[str, Any]:
+def _sinks(supervisor: Supervisor) -> dict[str, Any]:
+    """The sinks, and the streams of the recorded session once that was begun."""
+    spec = supervisor.spec
+    sinks = {
+        label: _sink(supervisor, number, label, label.partition(":")[2])
+        for number, label in enumerate(spec.sinks)
+    }
+    if supervisor.outcome.recorded:
+        file = f"{spec.session}/{SESSION_FILE}"
+        streams = spec.session_sinks.items()
+        sinks |= {f"record:{name}": _sink(supervisor, n, f"record:{name}", file) for name, n in streams}
+    return sinks
+
+
+def _sink(supervisor: Supervisor, number: int, label: str, path: str) -> dict[str, Any]:
     board = supervisor.board
     return {
         "written": board.value(f"sink{number}.written"),
         "synthetic": board.value(f"sink{number}.synthetic"),
         "dropped": board.group(f"sink{number}.dropped"),
         "failed": supervisor.outcome.failed_sinks.get(label, ""),
-        "free_bytes": _free_bytes(label.partition(":")[2]),
+        "free_bytes": _free_bytes(path),
         "write_delay": series_of(board.histogram(f"sink{number}.write_delay")),
     }
 

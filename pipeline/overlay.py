@@ -16,7 +16,7 @@ from endostream.models.transform import Rect, Transform
 from .draw import NO_MARKS, Marks, MarkStyle, draw_marks, marks_from_mask
 from .frame import Annotation, Box, FrameKey, ImageBgr, MaskState, SizeHW, Stamp
 from .hud import HudInfo, draw_hud
-from .wire import FrameHeader, MaskHeader
+from .wire import FrameHeader, MaskHeader, MaskShape
 
 _FRESH_PERIODS = 1.5
 """A mask from the frame before is as old as one period, give or take the source's jitter."""
@@ -27,7 +27,10 @@ _RATE_WEIGHT = 0.1
 
 @dataclass(slots=True)
 class Answer:
-    """What the annotation path said of one frame: a mask made ready for drawing, or why there is none."""
+    """What the annotation path said of one frame: a mask made ready for drawing, or why there is none.
+
+    ``packed`` is the mask as it came, for recording, and ``shape`` says what its bits mean.
+    """
 
     key: FrameKey
     capture_ns: int
@@ -39,6 +42,8 @@ class Answer:
     cause: str = ""
     presented: bool = False
     stamps: tuple[Stamp, ...] = ()
+    shape: MaskShape | None = None
+    packed: bytes = b""
 
 
 def answer_from_mask(header: MaskHeader, packed: bytes, min_area_share: float = 0.0) -> Answer:
@@ -63,6 +68,7 @@ def answer_from_mask(header: MaskHeader, packed: bytes, min_area_share: float = 
     view = FieldOfView.from_ints(frame.size_hw, header.view) if header.view else None
     answer = Answer(frame.key, frame.capture_ns, frame.size_hw, marks, transform.roi, view, header.crc32)
     answer.stamps = frame.stamps
+    answer.shape, answer.packed = MaskShape(header.size_hw, header.transform, header.view), packed
     return answer
 
 
@@ -76,6 +82,11 @@ class Blanker:
     def __init__(self) -> None:
         self._source: tuple[int, SizeHW] | None = None
         self._view: FieldOfView | None = None
+
+    @property
+    def view(self) -> tuple[int, ...]:
+        """The view outside of which was blanked last, as ints; () if all was."""
+        return () if self._view is None else self._view.to_ints()
 
     def blank(self, image_bgr: ImageBgr, header: FrameHeader, answer: Answer | None, hud: Box | None) -> None:
         """Blank ``image_bgr`` in place, the rectangle ``hud`` aside."""

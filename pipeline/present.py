@@ -15,7 +15,7 @@ import cv2
 
 from .easel import Canvas, Easel
 from .frame import Annotation, Box, Frame, FrameKey, ImageBgr, MaskState, Presented, Stamp
-from .handover import Handover, needs_picture
+from .handover import Handover, RecordingState, needs_picture
 from .host import StageHost
 from .hud import no_signal_picture
 from .link import LinkReader, Received
@@ -25,7 +25,7 @@ from .sink import SinkContext, open_sink, parse_sink
 from .source import is_live
 from .supervision import StageState
 from .tally import PresentTally
-from .wire import FrameHeader, Kind, PresentedHeader, WireError, unpack_fail, unpack_frame, unpack_mask
+from .wire import FrameHeader, Kind, Place, PresentedHeader, WireError, unpack_fail, unpack_frame, unpack_mask
 
 _SILENCE_NS = 500_000_000
 _SILENCE_PERIODS = 4
@@ -64,10 +64,11 @@ class Presenter:
         )
         host.watch(self._frames_link.socket)
         host.watch(self._masks_link.socket)
-        shared = any(needs_picture(parse_sink(text)) for text in host.spec.sinks)
-        self._blanker = Blanker() if shared and config.record.blank_outside_view else None
-        self._easel = Easel(host, shared)
-        self._handover = Handover(host, self._settle)
+        shared = host.spec.record_at_start or any(needs_picture(parse_sink(text)) for text in host.spec.sinks)
+        self._blanker = Blanker() if config.record.blank_outside_view else None
+        # Where a key may start a recording, the ring is there before: making it would cost the video some frames.
+        self._easel = Easel(host, shared or bool(host.spec.session and host.spec.presenting == "window"))
+        self._handover = Handover(host, self._settle, self._easel.share)
         self._tally = PresentTally(board)
         self._losses = LossLog(self._tally.next_key())
         self._frames: deque[Waiting] = deque()
@@ -168,13 +169,22 @@ class Presenter:
         self._losses.received(header)
         self._frames.append(Waiting(message, header))
 
+    @property
+    def recording(self) -> RecordingState:
+        """What is known of the recording of the session."""
+        return self._handover.recording
+
+    def set_recording(self, on: bool) -> None:
+        """Have the recording of the session started or stopped."""
+        self._handover.set_recording(on)
+
     def _is_done(self, key: FrameKey) -> bool:
         """Whether a frame was presented already, and handed to the record process if there is one.
 
         What an overlay that was killed had presented may have died with it on the way to record. In every-frame mode
         capture sends it again; it is presented again and counted once.
         """
-        if not (self._every_frame and self.host.incarnation and self.host.spec.sinks):
+        if not (self._every_frame and self.host.incarnation and self.host.spec.records_at_start):
             return self._tally.presented_before(key)
         last = None if self._last_header is None else self._last_header.key
         return last is not None and (key.loop, key.source_id, key.seq) <= (
@@ -267,9 +277,17 @@ class Presenter:
             self._blanker.blank(canvas.image_bgr, header, answer, hud)
         stamps = (*header.stamps, Stamp("overlay", begun_ns, present_ns))
         way = answer.stamps if answer is not None and note.mask_seq is not None else ()
+        shown = answer if answer is not None and note.mask_crc32 is not None else None
         header_done, lost = replace(header, stamps=stamps), self._losses.pending
         sent = PresentedHeader(header_done, note, present_ns, delay_ns, False, way, hud, lost)
-        if self._handover.pass_on(waiting.message, canvas, sent):
+        sent = replace(
+            sent,
+            raw=Place(header.ring, header.slot, header.generation),
+            mask=None if shown is None else shown.shape,
+            blank_view=() if self._blanker is None else self._blanker.view,
+        )
+        mask = b"" if shown is None else shown.packed
+        if self._handover.pass_on(waiting.message, canvas, sent, mask):
             self._losses.told()
         else:
             self._losses.lost(header.key, "not_logged")

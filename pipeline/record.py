@@ -1,35 +1,36 @@
-"""The record process: every sink that does not present, each in a thread with a bounded queue of its own.
+"""The record process: every sink that does not present, and the recorded session, each in a thread of its own.
 
 Separate from the display process because encoding takes longer than a frame may wait (x264 ultrafast: 17.6 ms p50,
 24.5 ms p99 for a 1080p frame on two cores). In live mode a picture is copied out of the ring and offered to each
 sink; what a sink has no room for is dropped and counted for that sink alone. In every-frame mode nothing is copied
-and nothing dropped: a frame's credit goes back when every sink has written it. A sink that fails is closed, counted
-and reported; the others go on. After a restart a sink goes on where its predecessor's count stopped.
+and nothing dropped: a frame's credit goes back when every sink has written it. What a sink does with a frame is its
+own thread's business (``sink_thread.py``), what a session is that of ``session_recorder.py``.
 """
 
 import contextlib
 import os
 import queue
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from endostream.configs.errors import EndostreamError
-
-from .frame import Frame, FrameKey, ImageBgr, Presented, SizeHW
+from .frame import Frame, ImageBgr, Presented, SizeHW
 from .handover import NO_RING, needs_picture
 from .host import StageHost
 from .link import LinkReader, Received
+from .packets import unpack_packet
 from .ring import READ_AHEAD_BYTES
+from .session_recorder import SessionRecorder
 from .sink import Sink, SinkContext, SinkSpec, open_sink, parse_sink
-from .wire import Kind, PresentedHeader, WireError, unpack_presented
+from .sink_thread import Delivery, Job, Opener, SinkThread
+from .wire import Kind, Place, PresentedHeader, WireError, unpack_presented
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from endostream.models.field_of_view import FieldOfView
 
 _NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 _SHUT_DOWN_S = 1.2
@@ -37,128 +38,12 @@ _SHUT_DOWN_S = 1.2
 
 
 @dataclass(slots=True)
-class Job:
-    """One presented frame on its way through the sinks; ``open_sinks`` counts those not done with it."""
+class _Pictures:
+    """The pictures of one frame as they go to the sinks, and what of them was copied."""
 
-    message: Received
-    presented: Presented
-    open_sinks: int
-    buffer: ImageBgr | None = None
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def one_done(self) -> bool:
-        """Count one sink as done; True for the last."""
-        with self.lock:
-            self.open_sinks -= 1
-            return self.open_sinks == 0
-
-
-class SinkThread(threading.Thread):
-    """Writes one sink. ``offer`` never waits; ``put`` does."""
-
-    def __init__(self, number: int, spec: SinkSpec, record: "Record") -> None:
-        super().__init__(name=spec.label, daemon=True)
-        self.spec = spec
-        self._record = record
-        board = record.host.board
-        self._cells = {name: board.cell(f"sink{number}.{name}") for name in board.group(f"sink{number}")}
-        self._delay = board.histogram(f"sink{number}.write_delay")
-        self._jobs: queue.Queue[Job | None] = queue.Queue(record.host.config.record.queue_frames)
-        self._failed = False
-        self.give_up = False
-
-    def offer(self, job: Job) -> bool:
-        """Take ``job`` if there is room; otherwise count it as dropped, unless it is a picture of our own."""
-        try:
-            self._jobs.put_nowait(job)
-        except queue.Full:
-            if not job.presented.synthetic:
-                self._cells["dropped.sink_full"].add()
-            return False
-        return True
-
-    def put(self, job: Job) -> None:
-        """Take ``job``; waits for room, showing signs of life."""
-        while self.is_alive():
-            try:
-                self._jobs.put(job, timeout=0.1)
-                return
-            except queue.Full:
-                self._record.host.beat()
-
-    def end(self) -> None:
-        """Let what is queued be written, then finish the output."""
-        while self.is_alive():
-            try:
-                self._jobs.put(None, timeout=0.1)
-                return
-            except queue.Full:
-                self._record.host.beat()
-
-    def run(self) -> None:
-        """Open the sink with the first frame, write until the end, and finish the output."""
-        sink: Sink | None = None
-        try:
-            while (job := self._jobs.get()) is not None:
-                if self.give_up:
-                    self._leave(job)
-                    self.leave_queued()
-                    break
-                own = job.presented.synthetic
-                if not self._failed and (own or not self._written_before(job.presented.frame.key)):
-                    if sink is None:
-                        sink = self._guarded(lambda: self._record.open_sink(self.spec))
-                    if sink is not None:
-                        self._write(sink, job)
-                if self._failed and not own:
-                    self._cells["dropped.sink_failed"].add()
-                self._record.finished(job)
-        finally:
-            if sink is not None:
-                self._guarded(sink.close)
-
-    def _write(self, sink: Sink, job: Job) -> None:
-        presented = job.presented
-        self._guarded(lambda: sink.write(presented))
-        if self._failed:
-            return
-        if presented.synthetic:
-            self._cells["synthetic"].add()
-            return
-        key = presented.frame.key
-        self._cells["next_loop"].value = key.loop
-        self._cells["next_source_id"].value = key.source_id
-        self._cells["next_seq"].value = key.seq + 1
-        self._cells["written"].add()
-        self._delay.record(self._record.host.clock.now_ns() - presented.present_ns)
-
-    def leave_queued(self) -> None:
-        """Count what is queued as not written, since the run was cut short."""
-        with contextlib.suppress(queue.Empty):
-            while True:
-                job = self._jobs.get_nowait()
-                if job is not None:
-                    self._leave(job)
-
-    def _leave(self, job: Job) -> None:
-        if not self._written_before(job.presented.frame.key):
-            self._cells["dropped.end_of_run"].add()
-
-    def _written_before(self, key: FrameKey) -> bool:
-        """Whether this sink, before a restart, wrote the frame already (every-frame mode sends again)."""
-        cells = self._cells
-        last = (cells["next_loop"].value, cells["next_source_id"].value, cells["next_seq"].value)
-        return (key.loop, key.source_id, key.seq) < last
-
-    def _guarded(self, action: Callable[[], T]) -> T | None:
-        try:
-            return action()
-        except Exception as error:
-            self._failed = True
-            self._cells["failed"].value = 1
-            message = str(error) if isinstance(error, EndostreamError) else f"{type(error).__name__}: {error}"
-            self._record.host.say("sink_failed", sink=self.spec.label, message=message)
-            return None
+    marked_bgr: ImageBgr
+    raw_bgr: ImageBgr | None = None
+    buffers: list[ImageBgr] = field(default_factory=list)
 
 
 class Record:
@@ -167,12 +52,10 @@ class Record:
     def __init__(self, host: StageHost) -> None:
         self.host = host
         self._every_frame = host.spec.every_frame
-        self._reader = LinkReader(
-            host.context, host.endpoint("overlay-record"), "overlay-record", host.board, host.clock
-        )
-        host.watch(self._reader.socket)
+        self._reader = self._link("overlay-record")
+        self._packets = self._link("capture-record") if host.spec.session else None
         self._fps: Fraction | None = None
-        self._done: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Delivery] = queue.SimpleQueue()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_read, False)
         os.set_blocking(self._wake_write, False)
@@ -183,28 +66,42 @@ class Record:
         self._wait = host.board.histogram("record.wait")
         specs = [parse_sink(text) for text in host.spec.sinks]
         self._picture_sinks = any(needs_picture(spec) for spec in specs)
-        self._wrap = _sink_wrapper(host)
-        self._sinks = [SinkThread(number, spec, self) for number, spec in enumerate(specs)]
+        wrap = _sink_wrapper(host)
+        self._sinks = [
+            SinkThread(number, spec.label, host, self.finished, self._opener(spec, wrap))
+            for number, spec in enumerate(specs)
+        ]
+        self._session = SessionRecorder(host, self.finished) if host.spec.session else None
+        self._blanking = _Blanking() if host.config.record.blank_outside_view else None
+
+    def _link(self, name: str) -> LinkReader:
+        host = self.host
+        reader = LinkReader(host.context, host.endpoint(name), name, host.board, host.clock)
+        host.watch(reader.socket)
+        return reader
+
+    def _opener(self, spec: SinkSpec, wrap: Callable[[Sink], Sink]) -> Opener:
+        return lambda: wrap(open_sink(spec, self.context()))
+
+    @property
+    def _threads(self) -> list[SinkThread]:
+        return [*self._sinks, *(self._session.threads.values() if self._session else ())]
 
     def context(self) -> SinkContext:
         """What a sink may know of the run, as far as it is known when its first frame comes."""
         return SinkContext(self._fps, self.host.config.record.model_dump(), self.host.incarnation)
 
-    def open_sink(self, spec: SinkSpec) -> Sink:
-        """Open a sink; called by its own thread."""
-        return self._wrap(open_sink(spec, self.context()))
-
-    def finished(self, job: Job) -> None:
-        """Called by a sink's thread when it is done with ``job``."""
-        if job.one_done():
-            self._done.put(job)
+    def finished(self, delivery: Delivery) -> None:
+        """Called by a sink's thread when it is done with its job of ``delivery``."""
+        if delivery.one_done():
+            self._done.put(delivery)
             with contextlib.suppress(BlockingIOError):  # the main thread has plenty to wake for already
                 os.write(self._wake_write, b"1")
 
     def run(self) -> None:
         """Record until the end, or until told to stop; every output is finished either way."""
-        for sink in self._sinks:
-            sink.start()
+        for thread in self._threads:
+            thread.start()
         self.host.say("ready")
         ended = False
         try:
@@ -212,10 +109,13 @@ class Record:
                 self.host.poll()
                 self._read_inbox()
                 self._settle()
+                self._take_packets()
                 for message in self._reader.receive():
                     ended = message.kind is Kind.EOS  # what comes behind an end takes it back
                     if not ended:
                         self._take(message)
+                if self._session is not None:
+                    self._session.look()
                 if ended:
                     self._finish()
                     self.host.say("recorded_all")
@@ -223,7 +123,9 @@ class Record:
         finally:
             self._cut_short()
             self._reader.close()
-            if not any(sink.is_alive() for sink in self._sinks):
+            if self._packets is not None:
+                self._packets.close()
+            if not any(thread.is_alive() for thread in self._threads):
                 os.close(self._wake_read)
                 os.close(self._wake_write)
 
@@ -232,16 +134,50 @@ class Record:
             message = self.host.inbox.pop(0)
             if message["t"] == "source_info" and message["fps"]:
                 self._fps = Fraction(message["fps"])
+                if self._session is not None:
+                    self._session.fps = self._fps
+            elif message["t"] == "recording" and self._session is not None:
+                self._session.switch(message["on"])
 
     def _settle(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.read(self._wake_read, 4096)
         while not self._done.empty():
-            job = self._done.get_nowait()
-            if self._every_frame:
-                self._reader.done(job.message)
-            if job.buffer is not None:
-                self._buffers.setdefault(job.presented.frame.image_bgr.shape[:2], []).append(job.buffer)
+            self._free(self._done.get_nowait())
+
+    def _free(self, delivery: Delivery) -> None:
+        """Nobody needs this message any more."""
+        if self._every_frame:
+            delivery.reader.done(delivery.message)
+        for buffer in delivery.buffers:
+            self._buffers.setdefault((buffer.shape[0], buffer.shape[1]), []).append(buffer)
+
+    # Packets
+
+    def _take_packets(self) -> None:
+        reader = self._packets
+        if reader is None:
+            return
+        for message in reader.receive():
+            if message.kind is Kind.PACKET:
+                self._take_packet(reader, message)
+            elif message.kind is not Kind.EOS:
+                reader.drop(message, "invalid")
+
+    def _take_packet(self, reader: LinkReader, message: Received) -> None:
+        assert self._session is not None
+        try:
+            packet = unpack_packet(message.body, message.payload)
+            if packet.source_id >= len(self.host.spec.sources):
+                raise WireError(f"source: {packet.source_id}; expected below {len(self.host.spec.sources)}")
+        except WireError as error:
+            self.host.log(f"record: {error}")
+            reader.drop(message, "invalid")
+            return
+        delivery = Delivery(reader, message, 1)
+        self._hand_out(delivery, self._session.packet_jobs(delivery, packet))
+
+    # Frames
 
     def _take(self, message: Received) -> None:
         try:
@@ -253,34 +189,55 @@ class Record:
             self._reader.drop(message, "invalid")
             return
         self._wait.record(message.received_ns - header.present_ns)
-        image_bgr = self._picture(header)
-        if image_bgr is None and header.synthetic:
+        pictures = self._pictures(header)
+        if pictures is None and header.synthetic:
             self._reader.done(message)
             return
-        if image_bgr is None:
+        if pictures is None:
             self._reader.drop(message, "overwritten")
             return
-        self._hand_out(message, header, image_bgr)
+        delivery = Delivery(self._reader, message, 1, pictures.buffers)
+        self._hand_out(delivery, self._jobs(delivery, header, pictures))
         self._service.record(self.host.clock.now_ns() - message.received_ns)
         self._processed.add()
 
-    def _picture(self, header: PresentedHeader) -> ImageBgr | None:
-        """The finished picture: in live mode a copy, in every-frame mode the slot itself; None if it is gone."""
-        frame = header.frame
-        if frame.ring == NO_RING or not self._picture_sinks:
-            return _NO_PICTURE
-        ring = self.host.ring(frame.ring)
-        if ring is None or not ring.is_current(frame.slot, frame.generation):
-            return None
-        if self._every_frame:
-            return ring.view(frame.slot)
-        spare = self._buffers.setdefault(frame.size_hw, [])
-        buffer = spare.pop() if spare else _buffer(frame.size_hw)
-        return buffer if ring.copy(frame.slot, frame.generation, buffer) else None
+    def _pictures(self, header: PresentedHeader) -> _Pictures | None:
+        """What the sinks need of the frame's pictures; None if the finished one is gone."""
+        frame, session = header.frame, self._session
+        pictures = _Pictures(_NO_PICTURE)
+        if frame.ring != NO_RING and (
+            self._picture_sinks or (session is not None and session.takes_pictures)
+        ):
+            place = Place(frame.ring, frame.slot, frame.generation)
+            marked_bgr = self._picture(place, frame.size_hw, self._every_frame, pictures)
+            if marked_bgr is None:
+                return None
+            pictures.marked_bgr = marked_bgr
+        if session is not None and header.raw is not None and session.takes_raw(header):
+            in_place = self._every_frame and self._blanking is None
+            pictures.raw_bgr = self._picture(header.raw, frame.size_hw, in_place, pictures)
+            if self._blanking is not None and pictures.raw_bgr is not None:
+                self._blanking.blank(pictures.raw_bgr, header.blank_view)
+        return pictures
 
-    def _hand_out(self, message: Received, header: PresentedHeader, image_bgr: ImageBgr) -> None:
+    def _picture(self, place: Place, size_hw: SizeHW, in_place: bool, pictures: _Pictures) -> ImageBgr | None:
+        """The picture in a slot: the slot itself, or a copy that ``pictures`` gives back; None if it is gone."""
+        ring = self.host.ring(place.ring)
+        if ring is None or not ring.is_current(place.slot, place.generation):
+            return None
+        if in_place:
+            return ring.view(place.slot)
+        spare = self._buffers.setdefault(size_hw, [])
+        buffer = spare.pop() if spare else _buffer(size_hw)
+        pictures.buffers.append(buffer)
+        return buffer if ring.copy(place.slot, place.generation, buffer) else None
+
+    def _jobs(
+        self, delivery: Delivery, header: PresentedHeader, pictures: _Pictures
+    ) -> list[tuple[SinkThread, Job]]:
+        """One for each sink and each stream of the session."""
         sent = header.frame
-        frame = Frame(sent.key, sent.pts, sent.time_base, sent.capture_ns, image_bgr, sent.stamps)
+        frame = Frame(sent.key, sent.pts, sent.time_base, sent.capture_ns, pictures.marked_bgr, sent.stamps)
         presented = Presented(
             frame,
             header.annotation,
@@ -291,38 +248,71 @@ class Record:
             header.hud,
             header.lost,
         )
-        buffer = None if self._every_frame or image_bgr is _NO_PICTURE else image_bgr
-        job = Job(message, presented, len(self._sinks), buffer)
-        for sink in self._sinks:
+        job = Job(delivery, presented, sent.key, header.present_ns, header.synthetic)
+        jobs = [(sink, job) for sink in self._sinks]
+        if self._session is not None:
+            mask = delivery.message.payload or b""
+            jobs += self._session.frame_jobs(delivery, header, presented, pictures.raw_bgr, mask)
+        return jobs
+
+    def _hand_out(self, delivery: Delivery, jobs: list[tuple[SinkThread, Job]]) -> None:
+        delivery.open_jobs = (
+            len(jobs) + 1
+        )  # the last is ours, so that nothing is given back before all have it
+        for thread, job in jobs:
             if self._every_frame:
-                sink.put(job)
-            elif not sink.offer(job):
-                self.finished(job)
+                thread.put(job)
+            elif not thread.offer(job):
+                self.finished(delivery)
         if not self._every_frame:
-            self._reader.done(message)
+            delivery.reader.done(delivery.message)
+        if delivery.one_done():
+            self._free(delivery)
+
+    # The end
 
     def _finish(self) -> None:
         """Write all that is queued and finish every output."""
-        for sink in self._sinks:
-            sink.end()
-        for sink in self._sinks:
-            while sink.is_alive() and not self.host.stopping:
-                sink.join(0.05)
+        for thread in self._threads:
+            thread.put(None)
+        for thread in self._threads:
+            while thread.is_alive() and not self.host.stopping:
+                thread.join(0.05)
                 self.host.poll(0)
         self._settle()
 
     def _cut_short(self) -> None:
         """The run is over at once: what is being written is finished, what is queued is not."""
-        for sink in self._sinks:
-            sink.give_up = True
-            if sink.is_alive():
-                with contextlib.suppress(queue.Full):  # it looks at give_up with its next job
-                    sink._jobs.put_nowait(None)
-        for sink in self._sinks:
-            if sink.is_alive():
-                sink.join(_SHUT_DOWN_S)
-            if sink.is_alive():  # stuck in a write; what waits behind it is never written
-                sink.leave_queued()
+        for thread in self._threads:
+            thread.give_up = True
+            if thread.is_alive():
+                thread.cut_short()
+        for thread in self._threads:
+            if thread.is_alive():
+                thread.join(_SHUT_DOWN_S)
+            if thread.is_alive():  # stuck in a write; what waits behind it is never written
+                thread.leave_queued()
+
+
+class _Blanking:
+    """Blackens in the raw picture what lies outside the view that overlay blanked by."""
+
+    def __init__(self) -> None:
+        self._known: tuple[SizeHW, tuple[int, ...]] | None = None
+        self._view: FieldOfView | None = None
+
+    def blank(self, image_bgr: ImageBgr, view: tuple[int, ...]) -> None:
+        """In place; all of it while the view is not known."""
+        from endostream.models.field_of_view import FieldOfView, blank_outside
+
+        size_hw = (image_bgr.shape[0], image_bgr.shape[1])
+        if not view:
+            image_bgr[:] = 0
+            return
+        if (size_hw, view) != self._known:  # an equal view is kept: it has its mask at hand
+            self._known, self._view = (size_hw, view), FieldOfView.from_ints(size_hw, view)
+        assert self._view is not None
+        blank_outside(image_bgr, self._view)
 
 
 def _sink_wrapper(host: StageHost) -> Callable[[Sink], Sink]:

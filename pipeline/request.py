@@ -15,6 +15,7 @@ from endostream.configs.schema import Config
 from endostream.models.segmenter import check_segmenter_name
 
 from .metrics_server import listen_address
+from .session import check_session_folder
 from .sink import PRESENTING_KINDS, SinkSpec, check_sink, parse_sink
 from .source import source_kind
 
@@ -33,6 +34,8 @@ class RunRequest:
         quiet: print no progress and no table.
         command: the command line, for the report.
         summary: CSV file with a row for each source, None for none.
+        record: folder to record a session in from the start, None to leave it to the user.
+        recorded_masks: the sources are sessions, and their recorded masks are shown.
     """
 
     sources: list[str]
@@ -44,6 +47,8 @@ class RunRequest:
     quiet: bool = False
     command: list[str] = field(default_factory=list)
     summary: Path | None = None
+    record: Path | None = None
+    recorded_masks: bool = False
 
     @property
     def presenting(self) -> SinkSpec:
@@ -66,6 +71,8 @@ def checked_request(
     quiet: bool = False,
     command: Sequence[str] = (),
     summary: Path | None = None,
+    record: Path | None = None,
+    recorded_masks: bool = False,
 ) -> RunRequest:
     """Put a request together and check what can be checked without starting anything.
 
@@ -74,12 +81,23 @@ def checked_request(
         SourceMissing: nothing lies where a source should.
         SinkError: a sink or the report could never be written.
     """
-    check_segmenter_name(loaded.config.infer.segmenter)
+    if not recorded_masks:
+        check_segmenter_name(loaded.config.infer.segmenter)
     if loaded.config.metrics.listen:
         listen_address(loaded.config.metrics.listen)
     specs = [parse_sink(text) for text in sinks]
     request = RunRequest(
-        list(sources), specs, report, loaded.config, loaded.origins, json, quiet, list(command), summary
+        list(sources),
+        specs,
+        report,
+        loaded.config,
+        loaded.origins,
+        json,
+        quiet,
+        list(command),
+        summary,
+        record,
+        recorded_masks,
     )
     _check_one_presents(specs)
     for address in sources:
@@ -90,6 +108,8 @@ def checked_request(
     for what, file in (("report", report), ("summary", summary)):
         if file is not None:
             check_output_file(what, file)
+    if record is not None:
+        check_session_folder(record)
     return request
 
 

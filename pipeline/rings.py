@@ -14,7 +14,7 @@ from .frame import SizeHW
 from .host import CAPTURED, PRESENTED
 from .ring import Block, RingShape
 
-READERS = {CAPTURED: ("overlay", "preprocess"), PRESENTED: ("record",)}
+READERS = {CAPTURED: ("overlay", "preprocess", "record"), PRESENTED: ("record",)}
 _FEWEST_SLOTS = 4
 _MIB = 1 << 20
 

@@ -74,7 +74,8 @@ class Outcome:
     """What a run amounted to, besides what stands on the board.
 
     ``events``: monotonic ns, where, what, for everything that went wrong. ``fatal``: why the run could not go on.
-    ``run_id`` names the run in logs, metrics and report.
+    ``run_id`` names the run in logs, metrics and report. ``recorded``: the folder of the session, "" if
+    none was recorded.
     """
 
     started_ns: int
@@ -88,6 +89,7 @@ class Outcome:
     failed_sinks: dict[str, str] = field(default_factory=dict)
     events: list[tuple[int, str, str]] = field(default_factory=list)
     first_mask_possible_ns: int = 0
+    recorded: str = ""
 
 
 @dataclass(slots=True)
@@ -99,6 +101,7 @@ class Watched:
     open_timeout_s: float
     hang_timeout_s: float
     nice: int
+    wanted: bool = True
     handle: Handle | None = None
     control: ControlChannel | None = None
     state: StageState = StageState.ABSENT
@@ -154,6 +157,8 @@ class Supervisor:
             "presented_all": self._on_presented_all,
             "recorded_all": self._on_recorded_all,
             "sink_failed": self._on_sink_failed,
+            "recording": self._on_recording,
+            "recording_state": self._on_recording_state,
             "error": self._on_error,
             "log": lambda stage, message: self._note(stage.name, message["message"], message["level"]),
             "quit": lambda *_: self.finish(),
@@ -168,7 +173,9 @@ class Supervisor:
         self._moved_ns = 0
         self._captured_all = False
         self._presented_all = False
-        self._recorded_all = not spec.sinks
+        self._recorded_all = not spec.records_at_start
+        self._recording = spec.record_at_start
+        self._recording_state: dict[str, Any] = {}
         self._over = False
         self._last_tick_ns = time.monotonic_ns()
         self._blind_until_ns = 0
@@ -176,8 +183,9 @@ class Supervisor:
     def _plan(self) -> list[Watched]:
         config, beat_s = self.config, self.config.supervisor.heartbeat_timeout_s
         stages = [Watched("overlay", True, _READY_TIMEOUT_S, beat_s, config.overlay.nice)]
-        if self.spec.sinks:
-            stages.append(Watched("record", False, _READY_TIMEOUT_S, beat_s, config.record.nice))
+        if self.spec.sinks or self.spec.session:
+            wanted = self.spec.records_at_start
+            stages.append(Watched("record", False, _READY_TIMEOUT_S, beat_s, config.record.nice, wanted))
         return [
             *stages,
             Watched("capture", True, _READY_TIMEOUT_S, beat_s, config.capture.nice),
@@ -189,8 +197,8 @@ class Supervisor:
 
     @property
     def stages(self) -> Mapping[str, Watched]:
-        """The stages under watch by name; to be read only."""
-        return self._stages
+        """The stages under watch by name, once they are wanted; to be read only."""
+        return {name: stage for name, stage in self._stages.items() if stage.wanted}
 
     @property
     def rings(self) -> list[KeptRing]:
@@ -211,7 +219,8 @@ class Supervisor:
         previous = self._catch_signals()
         try:
             for stage in self._stages.values():
-                self._start(stage)
+                if stage.wanted:
+                    self._start(stage)
             while not self._over:
                 self._step()
         finally:
@@ -301,13 +310,21 @@ class Supervisor:
             self._send_ring(stage, ring, [])
         if stage.name == "record":
             self._forward_source_info()
+            self._send(stage, {"t": "recording", "on": self._recording})
+        elif stage.name in ("overlay", "capture") and self.spec.session and self._is_wanted("record"):
+            self._send(stage, {"t": "record_link"})
+            if stage.name == "overlay" and self._recording_state:
+                self._send(stage, self._recording_state)
+
+    def _is_wanted(self, name: str) -> bool:
+        return name in self._stages and self._stages[name].wanted
 
     def _progress(self, stage: Watched) -> int:
         """What it got done, over all its lives; record's are pictures that a sink has written, not only taken."""
         cell = _PROGRESS.get(stage.name)
         if cell is None:
             return 0
-        cells = {cell.format(number) for number in range(len(self.spec.sinks) or 1)}
+        cells = {cell.format(number) for number in range(self.board.topology.sinks or 1)}
         return sum(self.board.value(name) for name in cells)
 
     def _set_state(self, stage: Watched, state: StageState) -> None:
@@ -349,6 +366,8 @@ class Supervisor:
         self.board.cell(f"{stage.name}.busy_since_ns").value = 0
         if self._over:
             return
+        if stage.name == "record" and self._recording:
+            self._tell_recording({**self._recording_state, "on": False, "reason": "record is down"})
         was_ready, stage.ready_ns = stage.ready_ns, 0
         idle = (
             stage.name not in _PROGRESS or not self._go_told
@@ -390,7 +409,7 @@ class Supervisor:
         capture = self._stages["capture"]
         if self._go_told or capture.state is not StageState.RUNNING:
             return
-        display = [stage for name, stage in self._stages.items() if name in ("overlay", "record")]
+        display = [self._stages[name] for name in ("overlay", "record") if self._is_wanted(name)]
         waited_s = (now_ns - self.outcome.started_ns) / 1e9
         if not all(stage.ever_ready for stage in display) and waited_s < _READY_TIMEOUT_S:
             return
@@ -485,7 +504,7 @@ class Supervisor:
 
     def _forward_source_info(self) -> None:
         playing = [source.info for source in self.outcome.sources if source.info is not None]
-        if "record" in self._stages and playing:
+        if self._is_wanted("record") and playing:
             fps = playing[-1].fps
             self._send(self._stages["record"], {"t": "source_info", "fps": "" if fps is None else str(fps)})
 
@@ -525,8 +544,37 @@ class Supervisor:
     def _on_sink_failed(self, _: Watched, message: dict[str, Any]) -> None:
         self.outcome.failed_sinks[message["sink"]] = message["message"]
         self._note("record", message["message"], "error")
-        if self.spec.every_frame and len(self.outcome.failed_sinks) == len(self.spec.sinks):
+        failed = self.outcome.failed_sinks
+        session_failed = "record" in failed or all(
+            f"record:{name}" in failed for name in self.spec.session_sinks
+        )
+        sinks_failed = all(sink in failed for sink in self.spec.sinks)
+        if self.spec.every_frame and sinks_failed and (session_failed or not self._recording):
             self.finish()
+
+    def _on_recording(self, _: Watched, message: dict[str, Any]) -> None:
+        """Start or stop recording the session; the record process is started when it is first wanted."""
+        if not self.spec.session or self._finishing_ns or self._presented_all:
+            return
+        self._recording = bool(message["on"])
+        record = self._stages["record"]
+        if record.wanted:
+            self._send(record, {"t": "recording", "on": self._recording})
+        elif self._recording:
+            record.wanted, self._recorded_all = True, False
+            self._start(record)
+            for name in ("overlay", "capture"):
+                self._send(self._stages[name], {"t": "record_link"})
+
+    def _on_recording_state(self, _: Watched, message: dict[str, Any]) -> None:
+        if message["on"]:
+            self.outcome.recorded = message["path"]
+        self._tell_recording(message)
+
+    def _tell_recording(self, state: dict[str, Any]) -> None:
+        """Forward what the record process says of the recording, so that it can be shown."""
+        self._recording_state = {"path": "", "reason": "", **state, "t": "recording_state"}
+        self._send(self._stages["overlay"], self._recording_state)
 
     def _on_error(self, stage: Watched, message: dict[str, Any]) -> None:
         """A stage says that a restart would not help. Live video goes on without marks once it is running."""

@@ -98,6 +98,39 @@ def sink_totals(board: Board, number: int) -> SinkTotals:
     )
 
 
+def session_totals(board: Board, spec: RunSpec) -> dict[str, SinkTotals]:
+    """The streams of the recorded session, by label. The raw video counts packets where these are copied, frames where
+    it is encoded; what came while nothing was recorded was not offered."""
+    frames = board.value("overlay.presented") - board.value("overlay.not_handed")
+    links = {name: link_totals(board, name) for name in ("overlay-record", "capture-record")}
+    totals = {}
+    for stream, number in spec.session_sinks.items():
+        cells, dropped = board.group(f"sink{number}"), board.group(f"sink{number}.dropped")
+        packets = links["capture-record"].sent
+        came = board.value("overlay.handed_without_packet") + packets if stream == "raw" else frames
+        lost = dict(links["overlay-record"].dropped)
+        if stream == "raw" and packets:
+            lost = dict(links["capture-record"].dropped)
+        for cause in ("lost_with_stage", "duplicate"):
+            lost.pop(cause, None)
+        for cause, count in lost.items():
+            dropped[cause] = dropped.get(cause, 0) + count
+        offered, dropped = came - cells["paused"], {cause: n for cause, n in dropped.items() if n}
+        rest = offered - cells["written"] - sum(dropped.values())
+        if rest > 0 and any(board.value(f"{stage}.restarts") for stage in ("capture", "overlay", "record")):
+            dropped["lost_with_stage"] = rest
+        elif 0 < rest <= sum(link.in_flight for link in links.values()):
+            dropped["end_of_run"] = dropped.get("end_of_run", 0) + rest
+        totals[f"record:{stream}"] = SinkTotals(
+            offered=offered,
+            written=cells["written"],
+            dropped_by_cause=dropped,
+            synthetic=cells["synthetic"],
+            write_delay_ms=board.histogram(f"sink{number}.write_delay").summary_ms(),
+        )
+    return totals
+
+
 def source_totals(board: Board, number: int, address: str, outcome: SourceOutcome) -> SourceTotals:
     """One source: what it said of itself, and what became of its frames."""
     totals = (
@@ -127,7 +160,10 @@ def source_totals(board: Board, number: int, address: str, outcome: SourceOutcom
 
 def run_totals(board: Board, spec: RunSpec, outcome: Outcome, segmenter: str) -> RunTotals:
     """Everything the report is made of but the environment, the command line and the final exit code."""
-    links = {link: link_totals(board, link) for link in LINKS if spec.sinks or link != "overlay-record"}
+    recorded = bool(spec.sinks or outcome.recorded)
+    links = {link: link_totals(board, link) for link in LINKS if recorded or not link.endswith("-record")}
+    if not outcome.recorded:
+        links.pop("capture-record", None)
     first_ns, last_ns = board.value("capture.first_capture_ns"), board.value("overlay.last_present_ns")
     freeze_ns = board.value("overlay.longest_freeze_ns")
     return RunTotals(
@@ -160,10 +196,11 @@ def run_totals(board: Board, spec: RunSpec, outcome: Outcome, segmenter: str) ->
                 restarts=board.value(f"{stage}.restarts"),
             )
             for stage in STAGES
-            if stage != "record" or spec.sinks
+            if stage != "record" or recorded
         },
         links=links,
-        sinks={label: sink_totals(board, number) for number, label in enumerate(spec.sinks)},
+        sinks={label: sink_totals(board, number) for number, label in enumerate(spec.sinks)}
+        | (session_totals(board, spec) if outcome.recorded else {}),
         faults=[
             Fault(round((at_ns - outcome.started_ns) / 1e9, 3), where, what)
             for at_ns, where, what in outcome.events

@@ -24,7 +24,7 @@ HD_HEIGHT_PX = 720
 
 _ENCODERS = {"h264": "libx264", "mpeg4": "mpeg4", "ffv1": "ffv1"}
 _FLUSH = {"flush_packets": "1"}
-_CONTAINER_OPTIONS = {
+CONTAINER_OPTIONS = {
     # Fragments of half a second while recording, an ordinary MP4 after a clean close. delay_moov keeps a
     # first time that is not 0.
     ".mp4": {"movflags": "hybrid_fragmented+delay_moov", "frag_duration": "500000", **_FLUSH},
@@ -105,7 +105,7 @@ def encoding_for(
         matrix=matrix,
         tags=_colour_tags(matrix),
         options=_encoder_options(codec, size_hw, options),
-        container_options=_CONTAINER_OPTIONS[suffix.lower()],
+        container_options=CONTAINER_OPTIONS[suffix.lower()],
         threads=int(options.get("threads", 2)),
         gop_frames=1 if codec == "ffv1" else max(1, round(Fraction(options.get("gop_s", 1.0)) / period_s)),
         tick_s=_tick_s(suffix.lower(), time_base, period_s),

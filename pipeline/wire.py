@@ -14,7 +14,9 @@ Head, 32 bytes::
 
 Body by kind: FRAME a frame header; TENSOR a frame header, a transform, the tensor's height and width, the field of
 view; MASK the same and a CRC-32 before the view; PRESENTED a frame header, an annotation, the stamps of its mask, the
-HUD's rectangle and the frames lost before; FAIL a frame header and a cause; SYN, HELLO, ACK and EOS nothing.
+HUD's rectangle, the frames lost before, where the picture without marks lies, the mask's size, transform and view (its
+packed bits are the payload) and the view outside of which is blanked; FAIL a frame header and a cause; PACKET what
+``packets.py`` says; SYN, HELLO, ACK and EOS nothing.
 
 A message that cannot be parsed raises ``WireError``; a link counts it and goes on.
 """
@@ -32,7 +34,7 @@ MAGIC = b"ENDO"
 STAGE_NAMES = ("capture", "preprocess", "infer", "overlay", "record")
 
 _HEAD = struct.Struct("<4sBBHQQQ")
-_FRAME = struct.Struct("<IIQqqqqIIQIIBBB")
+_FRAME = struct.Struct("<IIQqqqqqIIQIIBBB")
 _STAMP = struct.Struct("<Bqq")
 _INTS_LENGTH = struct.Struct("<H")
 _SIZE = struct.Struct("<II")
@@ -42,6 +44,7 @@ _ANNOTATION = struct.Struct("<BBqqqqqqIH")
 _BOX = struct.Struct("<IIII")
 _COUNTS = struct.Struct("<BBH")
 _LOST = struct.Struct("<IIQQ")
+_PLACE = struct.Struct("<IIQ")
 HEAD_BYTES = _HEAD.size
 
 
@@ -61,6 +64,7 @@ class Kind(IntEnum):
     PRESENTED = 7
     FAIL = 8
     EOS = 9
+    PACKET = 10
 
 
 class Head(NamedTuple):
@@ -99,7 +103,8 @@ class FrameHeader:
     """A frame without its picture: ``ring``, ``slot`` and ``generation`` say where that lies.
 
     ``attempt`` counts from 0 how often it was sent again after a restart. ``gap`` is how many frames the source itself
-    lost right before this one, 255 standing for more too.
+    lost right before this one, 255 standing for more too. ``packet_ns`` names the packet it was decoded from, 0 for
+    none.
     """
 
     key: FrameKey
@@ -113,15 +118,17 @@ class FrameHeader:
     attempt: int = 0
     stamps: tuple[Stamp, ...] = ()
     gap: int = 0
+    packet_ns: int = 0
 
     def pack(self) -> bytes:
-        """75 bytes and 17 for each stamp."""
+        """83 bytes and 17 for each stamp."""
         head = _FRAME.pack(
             *self.key,
             self.pts,
             self.time_base.numerator,
             self.time_base.denominator,
             self.capture_ns,
+            self.packet_ns,
             self.ring,
             self.slot,
             self.generation,
@@ -182,10 +189,8 @@ def _take_stamps(reader: _Reader, count: int) -> tuple[Stamp, ...]:
 
 def _take_frame(reader: _Reader) -> FrameHeader:
     fields = reader.take(_FRAME)
-    source_id, loop, seq, pts, numerator, denominator, capture_ns, ring, slot, generation, height, width = (
-        fields[:12]
-    )
-    attempt, gap, stamp_count = fields[12:]
+    source_id, loop, seq, pts, numerator, denominator, capture_ns, packet_ns = fields[:8]
+    ring, slot, generation, height, width, attempt, gap, stamp_count = fields[8:]
     if denominator <= 0 or numerator <= 0:
         raise WireError(f"time base: {numerator}/{denominator}; expected a positive fraction")
     return FrameHeader(
@@ -200,6 +205,7 @@ def _take_frame(reader: _Reader) -> FrameHeader:
         attempt,
         _take_stamps(reader, stamp_count),
         gap,
+        packet_ns,
     )
 
 
@@ -299,11 +305,34 @@ def unpack_mask(body: bytes) -> MaskHeader:
 _NONE = -(1 << 63)
 
 
+class Place(NamedTuple):
+    """Where a picture lies."""
+
+    ring: int
+    slot: int
+    generation: int
+
+
+NOWHERE = Place((1 << 32) - 1, 0, 0)
+"""Of a picture that is nowhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskShape:
+    """What the packed bits of a mask mean: height and width, the transform and the view it was computed with."""
+
+    size_hw: SizeHW
+    transform: tuple[int, ...]
+    view: tuple[int, ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class PresentedHeader:
     """What travels to the record process: the frame (its ring is the presented one) and what was said of it.
 
-    ``mask_stamps``, ``hud`` and ``lost`` as in ``Presented``.
+    ``mask_stamps``, ``hud`` and ``lost`` as in ``Presented``. ``raw`` is where the picture without marks lies, None if
+    that is not needed. ``mask`` describes the payload, None without a mask. ``blank_view`` is the view outside of which
+    a picture is blanked, () if all of it is.
     """
 
     frame: FrameHeader
@@ -314,9 +343,12 @@ class PresentedHeader:
     mask_stamps: tuple[Stamp, ...] = ()
     hud: Box | None = None
     lost: tuple[Lost, ...] = ()
+    raw: Place | None = None
+    mask: MaskShape | None = None
+    blank_view: tuple[int, ...] = ()
 
     def pack(self) -> bytes:
-        """Frame header, annotation, boxes, cause, stamps of the mask, HUD, lost frames."""
+        """Frame header, annotation, boxes, cause, stamps of the mask, HUD, lost frames, raw picture, mask, view."""
         note = self.annotation
         fixed = _ANNOTATION.pack(
             note.state,
@@ -331,13 +363,18 @@ class PresentedHeader:
             0,
         )
         boxes = b"".join(_BOX.pack(*box) for box in note.boxes)
-        return self.frame.pack() + fixed + boxes + _text(note.cause) + self._pack_way()
+        return self.frame.pack() + fixed + boxes + _text(note.cause) + self._pack_way() + self._pack_pixels()
 
     def _pack_way(self) -> bytes:
         counts = _COUNTS.pack(len(self.mask_stamps), self.hud is not None, len(self.lost))
         hud = b"" if self.hud is None else _BOX.pack(*self.hud)
         lost = b"".join(_LOST.pack(*key, frames) + _text(cause) for key, frames, cause in self.lost)
         return counts + _pack_stamps(self.mask_stamps) + hud + lost
+
+    def _pack_pixels(self) -> bytes:
+        mask = self.mask or MaskShape((0, 0), ())
+        raw, size = _PLACE.pack(*(self.raw or NOWHERE)), _SIZE.pack(*mask.size_hw)
+        return raw + size + _pack_ints(mask.transform) + _pack_ints(mask.view) + _pack_ints(self.blank_view)
 
 
 def unpack_presented(body: bytes) -> PresentedHeader:
@@ -350,13 +387,14 @@ def unpack_presented(body: bytes) -> PresentedHeader:
     boxes = tuple(Box(*reader.take(_BOX)) for _ in range(box_count))
     cause = reader.text()
     way = _take_way(reader)
+    pixels = _take_pixels(reader)
     reader.end()
     if state > max(MaskState):
         raise WireError(f"mask state: {state}; expected 0 to {max(MaskState)}")
     note = Annotation(
         MaskState(state), _optional(mask_seq), _optional(mask_age), boxes, area, _optional(crc), cause
     )
-    return PresentedHeader(frame, note, present_ns, _optional(delay), bool(synthetic), *way)
+    return PresentedHeader(frame, note, present_ns, _optional(delay), bool(synthetic), *way, *pixels)
 
 
 def _take_way(reader: _Reader) -> tuple[tuple[Stamp, ...], Box | None, tuple[Lost, ...]]:
@@ -368,6 +406,14 @@ def _take_way(reader: _Reader) -> tuple[tuple[Stamp, ...], Box | None, tuple[Los
         source_id, loop, seq, frames = reader.take(_LOST)
         lost.append(Lost(FrameKey(source_id, loop, seq), frames, reader.text()))
     return stamps, hud, tuple(lost)
+
+
+def _take_pixels(reader: _Reader) -> tuple[Place | None, MaskShape | None, tuple[int, ...]]:
+    raw = Place(*reader.take(_PLACE))
+    height, width = reader.take(_SIZE)
+    mask = MaskShape((height, width), _take_ints(reader), _take_ints(reader))
+    blank_view = _take_ints(reader)
+    return None if raw == NOWHERE else raw, mask if mask.transform else None, blank_view
 
 
 def _optional(value: int) -> int | None:

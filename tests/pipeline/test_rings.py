@@ -106,7 +106,7 @@ def test_stages_get_the_rings_they_read() -> None:
     assert readable == {
         "overlay": [captured],
         "preprocess": [captured],
-        "record": [presented],
+        "record": [captured, presented],
         "infer": [],
         "capture": [],
     }

@@ -80,12 +80,14 @@ class FakeLauncher:
 class Rig:
     """A supervisor whose time the test moves and whose stages the test kills."""
 
-    def __init__(self, config: Config, mode: str, sinks: tuple[str, ...], clock: VirtualClock) -> None:
+    def __init__(
+        self, config: Config, mode: str, sinks: tuple[str, ...], clock: VirtualClock, session: str
+    ) -> None:
         self.clock = clock
         self.launcher = FakeLauncher()
         self.told: list[tuple[str, str]] = []
         every = "every-frame" if mode == "every-frame" else "live"
-        spec = RunSpec("fake://", every, config.model_dump(), ("a.avi",), sinks=sinks)
+        spec = RunSpec("fake://", every, config.model_dump(), ("a.avi",), sinks=sinks, session=session)
         self.supervisor = Supervisor(
             spec, config, self.launcher, lambda level, text: self.told.append((level, text))
         )
@@ -93,7 +95,8 @@ class Rig:
 
     def start(self) -> None:
         for stage in self.supervisor._stages.values():
-            self.supervisor._start(stage)
+            if stage.wanted:
+                self.supervisor._start(stage)
 
     def stage(self, name: str) -> Watched:
         return self.supervisor._stages[name]
@@ -106,11 +109,15 @@ class Rig:
         self.supervisor._drain_control(self.stage(name))
 
     def hears(self, name: str) -> list[str]:
+        """What the supervisor has told a stage since the last call, by kind."""
+        return [message["t"] for message in self.hears_whole(name)]
+
+    def hears_whole(self, name: str) -> list[dict[str, Any]]:
         """What the supervisor has told a stage since the last call."""
         heard = []
         try:
             while (received := self.launcher.ends[name].receive()) is not None:
-                heard.append(received[0]["t"])
+                heard.append(received[0])
         except PeerGone:
             pass
         return heard
@@ -152,8 +159,13 @@ def make(monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     monkeypatch.setattr("endostream.pipeline.supervisor.time", SimpleNamespace(monotonic_ns=clock.now_ns))
     rigs: list[Rig] = []
 
-    def make(config: Config | None = None, mode: str = "live", sinks: tuple[str, ...] = ("jsonl:o",)) -> Rig:
-        rigs.append(Rig(config or Config(), mode, sinks, clock))
+    def make(
+        config: Config | None = None,
+        mode: str = "live",
+        sinks: tuple[str, ...] = ("jsonl:o",),
+        session: str = "",
+    ) -> Rig:
+        rigs.append(Rig(config or Config(), mode, sinks, clock, session))
         return rigs[-1]
 
     yield make
@@ -715,3 +727,61 @@ def test_what_sources_say_is_kept_by_source(rig: Rig) -> None:
     source = rig.supervisor.outcome.sources[0]
     assert (source.status, source.faults) == ("done", {"corrupt_packet": 3})
     assert ("error", "capture: cut off") in rig.told
+
+
+# Recording
+
+
+def test_a_run_that_may_be_recorded_starts_no_record_process_before_it_is_asked_to(make: Make) -> None:
+    rig = make(sinks=(), session="/s")
+    rig.start()
+    assert rig.launcher.order == ["overlay", "capture", "infer", "preprocess"]
+    rig.says("overlay", "recording", on=False)
+    assert "record" not in rig.launcher.lives
+    rig.says("overlay", "recording", on=True)
+    assert rig.launcher.order[-1] == "record"
+    assert rig.hears("overlay") == rig.hears("capture") == ["record_link"]
+    assert rig.hears_whole("record") == [{"t": "recording", "on": True}]
+    rig.says("overlay", "recording", on=False)
+    assert rig.hears_whole("record") == [{"t": "recording", "on": False}]
+    assert len(rig.launcher.lives["record"]) == 1
+
+
+def test_what_record_says_of_the_recording_is_forwarded_to_overlay_also_to_one_that_was_restarted(
+    make: Make,
+) -> None:
+    rig = make(sinks=(), session="/s")
+    rig.start()
+    rig.says("overlay", "recording", on=True)
+    rig.hears("overlay")
+    rig.says("record", "recording_state", on=True, path="/s")
+    state = {"t": "recording_state", "on": True, "path": "/s", "reason": ""}
+    assert rig.hears_whole("overlay") == [state]
+    assert rig.supervisor.outcome.recorded
+    rig.die("overlay")
+    rig.watch(0.1)
+    assert rig.hears_whole("overlay") == [{"t": "record_link"}, state]
+
+
+def test_overlay_hears_that_nothing_is_recorded_while_record_is_down_and_its_successor_goes_on(
+    make: Make,
+) -> None:
+    rig = make(sinks=(), session="/s")
+    rig.start()
+    rig.says("overlay", "recording", on=True)
+    rig.says("record", "recording_state", on=True, path="/s")
+    rig.hears("overlay")
+    rig.die("record")
+    (state,) = rig.hears_whole("overlay")
+    assert (state["on"], state["path"], state["reason"]) == (False, "/s", "record is down")
+    rig.watch(0.1)
+    assert rig.hears_whole("record") == [{"t": "recording", "on": True}]
+
+
+def test_without_a_session_folder_a_wish_to_record_changes_nothing(make: Make) -> None:
+    rig = make()
+    rig.start()
+    rig.hears("record")
+    rig.says("overlay", "recording", on=True)
+    assert rig.hears("record") == []
+    assert not rig.supervisor.outcome.recorded
