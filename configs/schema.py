@@ -311,6 +311,13 @@ class OverlaySettings(Section):
         gt=0,
         le=600,
     )
+    added_delay_ms: float = setting(
+        0.0,
+        "Hold every picture back until so long after its capture: to check what measures the delay, never in use.",
+        "ms",
+        ge=0,
+        le=400,
+    )
     nice: int = _nice(-5, "overlay")
 
     @property

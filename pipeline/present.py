@@ -55,6 +55,7 @@ class Presenter:
         cv2.setNumThreads(1)
         self._every_frame = host.spec.every_frame
         self._max_backlog = config.overlay.max_backlog_frames
+        self._added_delay_ns = int(config.overlay.added_delay_ms * 1e6)
         self._overlay = overlay or OverlayStage(config.overlay, config.infer.segmenter)
         self._frames_link = LinkReader(
             host.context, host.endpoint("capture-overlay"), "capture-overlay", board, host.clock
@@ -263,6 +264,8 @@ class Presenter:
         frame = Frame(
             header.key, header.pts, header.time_base, header.capture_ns, canvas.image_bgr, header.stamps
         )
+        if self._added_delay_ns:
+            self.host.clock.sleep_until_ns(header.capture_ns + self._added_delay_ns)
         self._sink.write(Presented(frame, note))
         present_ns = self.host.clock.now_ns()
         first = answer is not None and not answer.presented and note.state.drawn

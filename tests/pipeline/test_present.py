@@ -202,6 +202,20 @@ def test_live_the_newest_mask_is_drawn_and_its_delay_counted_once() -> None:
         assert rig.board.value("overlay.masks_presented") == 1
 
 
+def test_a_delay_put_in_on_purpose_is_in_the_measured_delay_of_every_frame() -> None:
+    config = config_of(overlay={"hud": False, "added_delay_ms": 250.0})
+    with present_rig(config=config) as rig:
+        clock = clock_of(rig.rig.host)
+        for seq in range(2):
+            captured_ns = clock.now_ns()
+            rig.send_frame(rig.frame(seq, capture_ns=captured_ns))
+            rig.go_on()
+            assert clock.now_ns() == captured_ns + 250_000_000
+        delay = rig.board.histogram("video_delay")
+        assert (delay.min_ns, delay.max_ns) == (250_000_000, 250_000_000)
+        assert rig.board.value("overlay.presented") == 2
+
+
 def test_live_frames_go_before_masks() -> None:
     with present_rig() as rig:
         made = [rig.frame(seq) for seq in range(2)]

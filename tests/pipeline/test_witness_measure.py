@@ -83,13 +83,26 @@ def test_a_player_that_holds_every_picture_50_ms_is_found_to_and_faults_are_name
 def test_our_own_window_is_measured_like_any_other_and_compared_with_its_stamps(tmp_path: Path) -> None:
     log = tmp_path / "frames.jsonl"
     ours = f"{sys.executable} -c 'from endostream.pipeline.cli import main; main()' live 'pipe:cat {{input}}'"
-    ours += (
-        f" --segmenter fcm --duration 3 --sink window --sink jsonl:{log} --quiet --set replay.ready_wait_s=0"
-    )
+    ours += f" --segmenter fcm --duration 3 --sink window --sink jsonl:{log} --quiet"
     measured = measure(Measurement(ours, BASE, SIZE_WH, Fraction(10), 40))
     assert measured.verdict.torn == []
     compared = against_stamps(measured.seen, stamps_of(log))
     assert compared["witness_after_stamp_ms"]["n"] >= 10
+
+
+def test_a_delay_put_into_our_pipeline_on_purpose_is_found_by_the_witness_and_by_our_own_stamps(
+    tmp_path: Path,
+) -> None:
+    log = tmp_path / "frames.jsonl"
+    ours = f"{sys.executable} -c 'from endostream.pipeline.cli import main; main()' live 'pipe:cat {{input}}'"
+    ours += f" --segmenter fcm --duration 2 --sink window --sink jsonl:{log} --quiet"
+    ours += f" --set overlay.added_delay_ms={HELD_MS}"
+    measured = measure(Measurement(ours, BASE, SIZE_WH, Fraction(10), 30))
+    assert min(each.delay_ns + each.error_ns for each in measured.seen if each.other is None) >= HELD_MS * 1e6
+    stamped = [json.loads(line) for line in log.read_text().splitlines()]
+    delays = [entry["video_delay_ms"] for entry in stamped if not entry["synthetic"]]
+    assert delays
+    assert min(delays) >= HELD_MS
 
 
 def test_a_program_that_shows_nothing_is_an_error_with_what_it_said(tmp_path: Path) -> None:
