@@ -100,7 +100,11 @@ def measure(
         command, source, _size(source), _rate(source, rate), frames, tuple(faults or ()), display, rest_ms
     )
     measured = work.measure(asked)
-    extra = {"against_stamps": against_stamps(measured.seen, work.stamps_of(stamps))} if stamps else {}
+    extra = (
+        {"against_stamps": against_stamps(measured.seen, work.stamps_of(stamps, measured.slots))}
+        if stamps
+        else {}
+    )
     result = work.measured_json(asked, measured, extra)
     if out is not None:
         _write(

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
@@ -263,15 +263,19 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
         process.wait()
 
 
-def stamps_of(log: Path) -> dict[int, int]:
-    """Our own ``present_ns`` by frame number out of the log of ``jsonl:``; raises ConfigError if it is none."""
+def stamps_of(log: Path, slots: Sequence[Slot]) -> dict[int, int]:
+    """Our own ``present_ns`` by frame number out of the log of ``jsonl:``; raises ConfigError if it is none.
+
+    Its ``seq`` counts the pictures that came, ``slots`` says which number each of them had.
+    """
+    numbers = [slot.number for slot in slots if slot.number is not None]
     stamps = {}
     try:
         for line in log.read_text().splitlines():
             entry = json.loads(line)
             if not entry["synthetic"] and entry["present_ns"]:
-                stamps[int(entry["seq"])] = int(entry["present_ns"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+                stamps[numbers[int(entry["seq"])]] = int(entry["present_ns"])
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise ConfigError(f"witness: {log}; expected the log of a sink jsonl: ({error})") from error
     return stamps
 

@@ -86,7 +86,7 @@ def test_our_own_window_is_measured_like_any_other_and_compared_with_its_stamps(
     ours += f" --segmenter fcm --duration 3 --sink window --sink jsonl:{log} --quiet"
     measured = measure(Measurement(ours, BASE, SIZE_WH, Fraction(10), 40))
     assert measured.verdict.torn == []
-    compared = against_stamps(measured.seen, stamps_of(log))
+    compared = against_stamps(measured.seen, stamps_of(log, measured.slots))
     assert compared["witness_after_stamp_ms"]["n"] >= 10
 
 
@@ -140,4 +140,4 @@ def test_a_display_that_is_named_is_used_and_a_log_that_is_none_refused(tmp_path
         assert name == ":7"
     (tmp_path / "log").write_text("{}\n")
     with pytest.raises(ConfigError, match="jsonl"):
-        stamps_of(tmp_path / "log")
+        stamps_of(tmp_path / "log", [])
