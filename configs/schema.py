@@ -274,7 +274,9 @@ class InferSettings(Section):
 
     segmenter: str = setting("resunet-small", "Name of the segmenter; endostream doctor lists them.")
     options: dict[str, Any] = setting({}, "Keyword arguments of the segmenter's constructor.")
-    runtime: str = setting("auto", "What computes the network where a segmenter has the choice.")
+    runtime: str = setting(
+        "auto", "What computes the network where a segmenter has the choice; auto: the best that works here."
+    )
     hang_timeout_s: float = setting(
         5.0,
         "A frame that takes longer means hung: restarted; live, 20 times the usual is enough, see "
@@ -283,7 +285,13 @@ class InferSettings(Section):
         gt=0,
         le=3600,
     )
-    open_timeout_s: float = setting(180.0, "Most time for loading and warming up.", "s", gt=0, le=3600)
+    open_timeout_s: float = setting(
+        180.0,
+        "Most time for loading and warming up; while an engine is being built, without its getting on.",
+        "s",
+        gt=0,
+        le=3600,
+    )
     nice: int = _nice(5, "infer")
 
 

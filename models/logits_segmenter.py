@@ -46,11 +46,7 @@ class LogitsSegmenter(ABC):
             ValueError: another shape or type.
             ModelError: the runtime failed.
         """
-        if image_rgb.shape != (*self.info.input_hw, 3) or image_rgb.dtype != np.uint8:
-            height, width = self.info.input_hw
-            raise ValueError(
-                f"image: {image_rgb.dtype} {image_rgb.shape}; expected uint8 ({height}, {width}, 3)"
-            )
+        require_image(image_rgb, self.info.input_hw)
         logits = self.logits(np.ascontiguousarray(image_rgb))
         every = logits > 0
         mask = sure_marks(every, logits >= self._sure_logit)
@@ -63,6 +59,13 @@ class LogitsSegmenter(ABC):
     @abstractmethod
     def close(self) -> None:
         """Give back what the runtime holds; may be called twice."""
+
+
+def require_image(image_rgb: ImageRgb, input_hw: tuple[int, int]) -> None:
+    """Raise ValueError unless a picture is uint8, ``input_hw`` × 3."""
+    if image_rgb.shape != (*input_hw, 3) or image_rgb.dtype != np.uint8:
+        height, width = input_hw
+        raise ValueError(f"image: {image_rgb.dtype} {image_rgb.shape}; expected uint8 ({height}, {width}, 3)")
 
 
 JUST_ABOVE_HALF = np.nextafter(np.float32(0.5), np.float32(1))

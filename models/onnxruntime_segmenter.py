@@ -1,6 +1,7 @@
-"""The network on ONNX Runtime: where OpenVINO is not at home, as the extra ``endostream[onnxruntime]``.
+"""The network on ONNX Runtime: on a CPU where OpenVINO is not at home, on an NVIDIA GPU where TensorRT is not.
 
-Separate because only this file imports it. It takes the same files as ``openvino_segmenter.py``.
+The extras are ``endostream[onnxruntime]`` and, in its place, ``endostream[onnxruntime-cuda]``. Separate because only
+this file imports it. It takes the same files as ``openvino_segmenter.py``.
 """
 
 from typing import Any
@@ -11,8 +12,10 @@ from endostream.configs.errors import ConfigError, ModelError
 
 from .logits_segmenter import Logits, LogitsSegmenter, default_threads, require_signature
 from .postprocess import SURE_PROB
-from .segmenter import ImageRgb, SegmenterInfo
+from .segmenter import ImageRgb, SegmenterInfo, SegmenterLost
 from .weights_files import model_file
+
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 
 class OnnxruntimeSegmenter(LogitsSegmenter):
@@ -26,7 +29,8 @@ class OnnxruntimeSegmenter(LogitsSegmenter):
         precision: str = "fp32",
         model: str = "",
         threads: int = 0,
-        provider: str = "CPUExecutionProvider",
+        provider: str = CPU,
+        provider_options: dict[str, str] | None = None,
         input_hw: tuple[int, int] | None = None,
         sure_prob: float = SURE_PROB,
     ) -> None:
@@ -36,7 +40,7 @@ class OnnxruntimeSegmenter(LogitsSegmenter):
 
         Raises:
             ConfigError: a provider that is not installed.
-            ModelError: the file is missing, damaged or of another shape.
+            ModelError: the file is missing, damaged or of another shape, or the provider does not work here.
         """
         super().__init__(sure_prob)
         if provider not in onnxruntime.get_available_providers():
@@ -48,16 +52,26 @@ class OnnxruntimeSegmenter(LogitsSegmenter):
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self._session: Any = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+            self._session: Any = onnxruntime.InferenceSession(
+                str(path), options, providers=[(provider, provider_options or {})]
+            )
         except Exception as error:  # its errors share no class that is public
             raise ModelError(
                 f"model: {path}; not an ONNX file ONNX Runtime can read ({error!s:.160})"
             ) from error
+        if self._session.get_providers()[0] != provider:  # it takes the CPU without a word
+            self._session = None
+            raise ModelError(
+                f"onnxruntime: {provider} is installed but does not work here; a library of CUDA or cuDNN, or the GPU,"
+                " is missing: ONNX Runtime says above which. Try: pip install 'endostream[onnxruntime-cuda]'"
+            )
         inputs = [_port(port) for port in self._session.get_inputs()]
         outputs = [_port(port) for port in self._session.get_outputs()]
         hw = require_signature(path, inputs, outputs, input_hw)
         self._input = inputs[0][0]
-        self.info = SegmenterInfo(name, hw, f"onnxruntime {onnxruntime.__version__} {precision}", digest)
+        device = "" if provider == CPU else f" {provider.removesuffix('ExecutionProvider')}"
+        runtime = f"onnxruntime {onnxruntime.__version__}{device} {precision}"
+        self.info = SegmenterInfo(name, hw, runtime, digest)
 
     def logits(self, image_rgb: ImageRgb) -> Logits:
         """Run the network on one picture; see LogitsSegmenter."""
@@ -67,6 +81,55 @@ class OnnxruntimeSegmenter(LogitsSegmenter):
     def close(self) -> None:
         """Let the session go."""
         self._session = None
+
+
+class OnnxruntimeCudaSegmenter(OnnxruntimeSegmenter):
+    """The same on an NVIDIA GPU, and never on the CPU instead.
+
+    float32 without TF32, so that masks are those of the CPU. An error of the GPU ends it: most stay for good.
+    """
+
+    def __init__(
+        self,
+        preset: str = "resunet-small",
+        *,
+        name: str = "onnxruntime-cuda",
+        precision: str = "fp32",
+        model: str = "",
+        device: int = 0,
+        input_hw: tuple[int, int] | None = None,
+        sure_prob: float = SURE_PROB,
+    ) -> None:
+        """Open on the GPU ``device``; see OnnxruntimeSegmenter.
+
+        Raises:
+            ModelError: the CUDA provider is not installed or does not work here, or the file is no good.
+        """
+        if CUDA not in onnxruntime.get_available_providers():
+            raise ModelError(
+                "onnxruntime: installed without CUDA. Try: pip uninstall onnxruntime;"
+                " pip install 'endostream[onnxruntime-cuda]'"
+            )
+        preload = getattr(onnxruntime, "preload_dlls", None)
+        if preload is not None:
+            preload()  # CUDA and cuDNN from pip's packages, where they are
+        super().__init__(
+            preset,
+            name=name,
+            precision=precision,
+            model=model,
+            provider=CUDA,
+            provider_options={"device_id": str(device), "use_tf32": "0"},
+            input_hw=input_hw,
+            sure_prob=sure_prob,
+        )
+
+    def logits(self, image_rgb: ImageRgb) -> Logits:
+        """Run the network on one picture. Raises SegmenterLost where the GPU fails."""
+        try:
+            return super().logits(image_rgb)
+        except Exception as error:  # see above
+            raise SegmenterLost(f"onnxruntime on CUDA: {' '.join(str(error).split())[:300]}") from error
 
 
 def _port(port: Any) -> tuple[str, list[int], str]:

@@ -10,7 +10,7 @@ line here.
 import importlib
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -29,6 +29,14 @@ Prob = npt.NDArray[np.float32]
 Output = Literal["mask", "prob"]
 
 
+Progress = Callable[[str, int], None]
+"""Told what an opening that takes long is at, in a few words, and how far it is, in per cent."""
+
+
+class SegmenterLost(RuntimeError):
+    """A segmenter that cannot go on in this process, whatever it is shown: a fresh process may."""
+
+
 @dataclass(frozen=True, slots=True)
 class SegmenterInfo:
     """What a segmenter says of itself.
@@ -38,12 +46,14 @@ class SegmenterInfo:
         input_hw: height and width it eats, in pixels.
         runtime: what computes it, with its version, e.g. ``"numba 0.61.0"``.
         weights_sha256: of the model file, or None where there is none.
+        passed_over: runtimes that would have been better, by name, and why they were not taken.
     """
 
     name: str
     input_hw: tuple[int, int]
     runtime: str
     weights_sha256: str | None = None
+    passed_over: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +120,24 @@ def segmenter_input_hw(name: str, options: dict[str, Any] | None = None) -> tupl
     return int(height), int(width)
 
 
-def load_segmenter(name: str, options: dict[str, Any] | None = None) -> Segmenter:
-    """Import and open the segmenter ``name``; ``options`` are its constructor's keyword arguments.
+def load_segmenter(
+    name: str, options: dict[str, Any] | None = None, runtime: str = "auto", progress: Progress | None = None
+) -> Segmenter:
+    """Import and open the segmenter ``name``.
+
+    Args:
+        name: registered, or ``module:Class``.
+        options: its constructor's keyword arguments.
+        runtime: what is to compute it, where it has the choice.
+        progress: handed to a constructor that takes ``progress``, as one does that may build for minutes.
 
     Raises:
         ConfigError: no such name, or the constructor does not take these options.
         ModelError: its package is not installed, its model file is missing or damaged, it is no segmenter,
             or it eats another input than ``segmenter_input_hw`` says.
     """
-    make, given = _segmenter_class(name), options or {}
-    try:
-        inspect.signature(make).bind(**given)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"infer.options: {given}; segmenter {name} says: {error}") from error
+    make = _segmenter_class(name)
+    given = _arguments(name, make, options or {}, runtime, progress)
     segmenter = make(**given)
     if not isinstance(segmenter, Segmenter):
         raise ModelError(
@@ -136,6 +151,34 @@ def load_segmenter(name: str, options: dict[str, Any] | None = None) -> Segmente
             f"Try: --set infer.options.input_hw=[{eats[0]},{eats[1]}]"
         )
     return segmenter
+
+
+def _arguments(
+    name: str,
+    make: Callable[..., Segmenter],
+    options: dict[str, Any],
+    runtime: str,
+    progress: Progress | None,
+) -> dict[str, Any]:
+    """The constructor's keyword arguments; raises ConfigError for what it does not take."""
+    try:
+        takes = inspect.signature(make)
+        takes.bind(**options)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"infer.options: {options}; segmenter {name} says: {error}") from error
+    given = dict(options)
+    if runtime != "auto":
+        if "runtime" not in takes.parameters:
+            raise ConfigError(
+                f"runtime: {runtime}; segmenter {name} has no choice of it. Try: --segmenter resunet-small"
+            )
+        if given.setdefault("runtime", runtime) != runtime:
+            raise ConfigError(
+                f"runtime: {runtime}, and {given['runtime']} in infer.options; expected only one"
+            )
+    if progress is not None and "progress" in takes.parameters:
+        given["progress"] = progress
+    return given
 
 
 def _segmenter_class(name: str) -> Callable[..., Segmenter]:

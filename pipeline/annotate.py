@@ -7,6 +7,8 @@ from .infer import InferStage
 from .preprocess import PreprocessStage
 from .stage import Stage, StageLoop
 
+_TELL_AGAIN_NS = 1_000_000_000
+
 
 def run_preprocess(host: StageHost) -> None:
     """Run preprocess until the supervisor says stop."""
@@ -25,17 +27,36 @@ def run_preprocess(host: StageHost) -> None:
 
 
 def run_infer(host: StageHost) -> None:
-    """Run infer until the supervisor says stop; once open, say what computes the masks."""
+    """Run infer until the supervisor says stop; say what it builds while opening, and then what computes the masks."""
     infer = host.config.infer
-    stage = InferStage(infer.segmenter, infer.options)
+    told = BuildTold(host)
+    stage = InferStage(infer.segmenter, infer.options, infer.runtime, told)
     looped: Stage = stage
     if host.spec.chaos:
         from .chaos import ChaosInfer, ChaosStage, Switch
 
         switch = Switch(host)
-        stage = ChaosInfer(infer.segmenter, infer.options, switch)
+        stage = ChaosInfer(infer.segmenter, infer.options, switch, infer.runtime, told)
         looped = ChaosStage(stage, switch)
-    loop = StageLoop(host, looped, "preprocess-infer", "infer-overlay")
-    loop.run(
-        lambda: host.say("segmenter", name=stage.segmenter.info.name, runtime=stage.segmenter.info.runtime)
-    )
+
+    def opened() -> None:
+        info = stage.segmenter.info
+        host.say("segmenter", name=info.name, runtime=info.runtime, passed_over=info.passed_over)
+
+    StageLoop(host, looped, "preprocess-infer", "infer-overlay").run(opened)
+
+
+class BuildTold:
+    """Tells the supervisor how far a building is: each new per cent, else once a second as long as it gets on."""
+
+    def __init__(self, host: StageHost) -> None:
+        self._host = host
+        self._last: tuple[str, int] | None = None
+        self._told_ns = 0
+
+    def __call__(self, what: str, percent: int) -> None:
+        """Take a step of the building; may be called from a thread of the builder's."""
+        now_ns = self._host.clock.now_ns()
+        if (what, percent) != self._last or now_ns - self._told_ns > _TELL_AGAIN_NS:
+            self._last, self._told_ns = (what, percent), now_ns
+            self._host.say("building", what=what, percent=percent)

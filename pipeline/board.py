@@ -43,6 +43,7 @@ _STAGE_CELLS = (
     "errors",
     "restarts",
     "incarnation",
+    "building_percent",
 )
 _LINK_CELLS = ("sent", "acknowledged", "lost_with_stage", "resent", "invalid_messages")
 _CAPTURE_CELLS = (

@@ -17,7 +17,15 @@ from typing import Any, Self
 import numpy as np
 
 from endostream.configs.schema import OverlaySettings
-from endostream.models.segmenter import ImageRgb, Mask, Output, Segmentation, Segmenter, SegmenterInfo
+from endostream.models.segmenter import (
+    ImageRgb,
+    Mask,
+    Output,
+    Progress,
+    Segmentation,
+    Segmenter,
+    SegmenterInfo,
+)
 
 from .frame import Annotation, Box, ImageBgr, Presented, SizeHW, SourcePicture
 from .host import StageHost
@@ -123,8 +131,15 @@ class ChaosStage:
 class ChaosInfer(InferStage):
     """Infer with a segmenter that can answer with garbage."""
 
-    def __init__(self, name: str, options: dict[str, Any], switch: Switch) -> None:
-        super().__init__(name, options)
+    def __init__(
+        self,
+        name: str,
+        options: dict[str, Any],
+        switch: Switch,
+        runtime: str = "auto",
+        progress: Progress | None = None,
+    ) -> None:
+        super().__init__(name, options, runtime, progress)
         self._switch = switch
 
     def open(self) -> None:

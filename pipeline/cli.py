@@ -33,6 +33,7 @@ from .cli_options import (
     Rate,
     Record,
     Report,
+    RuntimeName,
     SegmenterName,
     Settings,
     Sinks,
@@ -71,6 +72,7 @@ def replay(
         typer.Argument(metavar="SOURCE", help="Video files, folders of pictures, or phantom:."),
     ] = None,
     segmenter: SegmenterName = None,
+    runtime: RuntimeName = None,
     speed: Annotated[
         str | None, typer.Option(metavar="SPEED", help="realtime, fastest, or e.g. 0.5x.")
     ] = None,
@@ -101,6 +103,7 @@ def replay(
     """Play recordings through the pipeline."""
     options = {
         "--segmenter": ("infer.segmenter", segmenter),
+        "--runtime": ("infer.runtime", runtime),
         "--speed": ("replay.speed", speed),
         "--mode": ("replay.mode", mode),
         "--loop": ("replay.loop", loop),
@@ -134,6 +137,7 @@ def live(
         ),
     ],
     segmenter: SegmenterName = None,
+    runtime: RuntimeName = None,
     duration: Annotated[
         str | None, typer.Option(metavar="SECONDS", help="End so long after the first picture.")
     ] = None,
@@ -163,6 +167,7 @@ def live(
     always = [Override(key, text, "endostream live") for key, text in fixed.items()]
     options = {
         "--segmenter": ("infer.segmenter", segmenter),
+        "--runtime": ("infer.runtime", runtime),
         "--duration": ("replay.duration_s", duration),
         **_telling(metrics, log_format),
     }
@@ -211,6 +216,7 @@ def demo(
     ),
     seconds: Annotated[str | None, typer.Option(metavar="SECONDS", help="How long to play.")] = None,
     segmenter: SegmenterName = None,
+    runtime: RuntimeName = None,
     record: Record = None,
     metrics: Metrics = None,
     log_format: LogFormat = None,
@@ -221,6 +227,7 @@ def demo(
     """Play a rendered colon live, without file, camera or GPU."""
     options = {
         "--segmenter": ("infer.segmenter", segmenter),
+        "--runtime": ("infer.runtime", runtime),
         "--seconds": ("phantom.duration_s", seconds),
         **_telling(metrics, log_format),
     }

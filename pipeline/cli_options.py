@@ -20,6 +20,14 @@ SegmenterName = Annotated[
         help="Which segmenter; endostream doctor lists them; or your own module:Class.",
     ),
 ]
+RuntimeName = Annotated[
+    str | None,
+    typer.Option(
+        "--runtime",
+        metavar="NAME",
+        help="For a resunet: auto, tensorrt, rtx, onnxruntime-cuda, openvino, onnxruntime or keras.",
+    ),
+]
 Sinks = Annotated[
     list[str] | None,
     typer.Option(

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .cli_options import AsJson
+from .cli_options import AsJson, RuntimeName
 
 Data = Annotated[
     Path,
@@ -112,9 +112,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--option", metavar="KEY=VALUE", help="An option of the segmenter; may be repeated."),
     ] = None,
-    runtime: Annotated[
-        str, typer.Option(metavar="NAME", help="For a resunet: auto, openvino, onnxruntime or keras.")
-    ] = "",
+    runtime: RuntimeName = None,
     worst: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw the worst cases.")] = None,
     figure: Annotated[
         Path | None,

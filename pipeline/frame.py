@@ -136,7 +136,7 @@ class Annotation:
         boxes: one for each connected component that is drawn, largest first; empty if nothing is drawn.
         area_px: pixels of the picture that the drawn mask covers.
         mask_crc32: of the mask's packed bits at the network's size; equal masks have equal sums. None without mask.
-        cause: why the state is FAILED, else "".
+        cause: why the state is FAILED, or what keeps the first mask waiting if it is ABSENT; else "".
     """
 
     state: MaskState = MaskState.ABSENT

@@ -33,7 +33,7 @@ class HudInfo:
         fps: frames presented a second, None while unknown.
         segmenter: its name.
         finding: whether the mask that is drawn marks anything.
-        cause: why the state is FAILED, else "".
+        cause: why the state is FAILED, or what keeps the first mask waiting; else "".
         time_s: stream time, None to leave it out.
     """
 
@@ -70,6 +70,8 @@ def hud_text(info: HudInfo) -> tuple[str, str, str]:
     word = "held" if info.state is MaskState.HELD else "mask"
     age = "no mask" if info.mask_age_ms is None else f"{word} {info.mask_age_ms:.0f} ms"
     rate = "" if info.fps is None else f"  {info.fps:.0f} fps"
+    if info.state is MaskState.ABSENT and info.cause:
+        age, rate = info.cause, ""
     time = "" if info.time_s is None else f"  {int(info.time_s // 60)}:{int(info.time_s % 60):02d}"
     return _headline(info), age + rate, info.segmenter + time
 

@@ -9,10 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from endostream.models.segmenter import Mask, Segmentation, Segmenter, load_segmenter
+from endostream.models.segmenter import (
+    Mask,
+    Progress,
+    Segmentation,
+    Segmenter,
+    SegmenterLost,
+    load_segmenter,
+)
 
 from .link import Received
-from .stage import Drop, Output
+from .stage import Drop, Output, StageBroken
 from .wire import Kind, MaskHeader, TensorHeader
 
 
@@ -26,15 +33,21 @@ class InferStage:
     Args:
         name: registry name.
         options: keyword arguments of the segmenter's constructor.
+        runtime: what is to compute it, where it has the choice.
+        progress: told how far an opening that takes long is, e.g. the building of an engine.
     """
 
     name = "infer"
     takes = Kind.TENSOR
     sends_again = True
 
-    def __init__(self, name: str, options: dict[str, Any]) -> None:
+    def __init__(
+        self, name: str, options: dict[str, Any], runtime: str = "auto", progress: Progress | None = None
+    ) -> None:
         self._segmenter_name = name
         self._options = options
+        self._runtime = runtime
+        self._progress = progress
         self._segmenter: Segmenter | None = None
 
     @property
@@ -46,17 +59,27 @@ class InferStage:
 
     def open(self) -> None:
         """Load the segmenter and pay its first-call costs."""
-        self._segmenter = load_segmenter(self._segmenter_name, self._options)
+        self._segmenter = load_segmenter(
+            self._segmenter_name, self._options, runtime=self._runtime, progress=self._progress
+        )
         self._segmenter.warm_up()
 
     def process(self, message: Received, header: TensorHeader) -> Output:
-        """Segment one tensor; its payload is H × W × 3 bytes and the view's mask, packed bits."""
+        """Segment one tensor; its payload is H × W × 3 bytes and the view's mask, packed bits.
+
+        Raises:
+            StageBroken: the segmenter says that it cannot go on: a GPU's errors stay with a process for good.
+        """
         height, width = header.size_hw
         pixels, tensor_bytes = height * width, height * width * 3
         if message.payload is None or len(message.payload) != tensor_bytes + -(-pixels // 8):
             raise Drop("invalid")
         image_rgb = np.frombuffer(message.payload, np.uint8, tensor_bytes).reshape(height, width, 3)
-        mask = check_segmentation(self.segmenter.segment(image_rgb), (height, width))
+        try:
+            segmentation = self.segmenter.segment(image_rgb)
+        except SegmenterLost as error:
+            raise StageBroken(f"infer: {error}") from error
+        mask = check_segmentation(segmentation, (height, width))
         view_bits = np.frombuffer(message.payload, np.uint8, offset=tensor_bytes)
         packed = (np.packbits(mask) & view_bits).tobytes()
         mask_header = MaskHeader(

@@ -152,19 +152,22 @@ class OverlayStage:
             return None
         return newest
 
-    def annotate(self, header: FrameHeader, answer: Answer | None, down: str = "") -> Annotation:
+    def annotate(
+        self, header: FrameHeader, answer: Answer | None, down: str = "", waits_for: str = ""
+    ) -> Annotation:
         """What is to be said of this frame.
 
         Args:
             header: the frame.
             answer: the mask or failure that stands for it, None if there is none.
             down: why the annotation path is down now, "" if it is up.
+            waits_for: what keeps the first mask waiting, "" if nothing is known to.
         """
         state = self._state(header, answer, down)
         self._note_interval(header)
         if answer is None or answer.crc32 is None:
-            cause = down or (answer.cause if answer is not None else "")
-            return Annotation(state, cause=cause if state is MaskState.FAILED else "")
+            cause = down or (waits_for if answer is None else answer.cause)
+            return Annotation(state, cause=cause)
         marks = answer.marks if state.drawn else NO_MARKS
         return Annotation(
             state,

@@ -85,6 +85,7 @@ class Presenter:
         self._header_to_come = self._expected_header()
         self._cells = {name: board.cell(f"overlay.{name}") for name in board.group("overlay")}
         self._up = {stage: board.cell(f"{stage}.state") for stage in ("preprocess", "infer")}
+        self._building = board.cell("infer.building_percent")
         self._restarts = {stage: board.cell(f"{stage}.restarts") for stage in ("preprocess", "infer")}
         self._service = board.histogram("overlay.service")
         self._wait = board.histogram("overlay.wait")
@@ -237,7 +238,7 @@ class Presenter:
     def _draw(
         self, image_bgr: ImageBgr, header: FrameHeader, answer: Answer | None, down: str
     ) -> tuple[Annotation, Box | None]:
-        note = self._overlay.annotate(header, answer, down)
+        note = self._overlay.annotate(header, answer, down, self._waits_for())
         try:
             hud = self._overlay.draw(image_bgr, note, answer, float(header.pts * header.time_base))
         except Exception as error:
@@ -373,6 +374,11 @@ class Presenter:
         """Whether the annotation path is at work on some frame."""
         return any(self.host.board.value(f"{stage}.busy_since_ns") for stage in self._up)
 
+    def _waits_for(self) -> str:
+        """What is being built before there can be a first mask, "" if nothing is."""
+        percent = self._building.value
+        return f"building engine {percent} %" if percent else ""
+
     def _down(self) -> str:
         """Which stage of the annotation path is down, "" if none is or if they are still starting."""
         for stage, cell in self._up.items():
@@ -380,7 +386,7 @@ class Presenter:
             if state in (StageState.DOWN, StageState.GIVEN_UP) or (
                 state == StageState.STARTING and self._restarts[stage].value
             ):
-                return f"{stage} down"
+                return (stage == "infer" and self._waits_for()) or f"{stage} down"
         return ""
 
     # Ends and silence

@@ -139,6 +139,7 @@ class RunTotals:
         status: ``done``, ``interrupted``, ``failed``, …
         mode: ``live`` or ``every-frame``.
         runtime: what computes the segmenter, with its version.
+        passed_over: runtimes that ``auto`` would have liked better, and why it could not take them.
         presenting_sink: its label.
         duration_s: from the release of the first frame to the end of the last.
         longest_freeze_ms: longest interval between two presented frames; None with fewer than two.
@@ -167,6 +168,7 @@ class RunTotals:
     links: dict[str, LinkTotals] = field(default_factory=dict)
     sinks: dict[str, SinkTotals] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
+    passed_over: dict[str, str] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     run_id: str = ""
     started_utc: str = ""

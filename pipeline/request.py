@@ -12,6 +12,7 @@ from pathlib import Path
 from endostream.configs.errors import ConfigError, SinkError, SourceMissing
 from endostream.configs.load import LoadedConfig
 from endostream.configs.schema import Config
+from endostream.models.runtimes import check_runtime_name
 from endostream.models.segmenter import check_segmenter_name
 
 from .metrics_server import listen_address
@@ -77,12 +78,13 @@ def checked_request(
     """Put a request together and check what can be checked without starting anything.
 
     Raises:
-        ConfigError: no such segmenter or sink kind, several presenting sinks, or two things in one place.
+        ConfigError: no such segmenter, runtime or sink kind, several presenting sinks, or two things in one place.
         SourceMissing: nothing lies where a source should.
         SinkError: a sink or the report could never be written.
     """
     if not recorded_masks:
         check_segmenter_name(loaded.config.infer.segmenter)
+    check_runtime_name(loaded.config.infer.runtime)
     if loaded.config.metrics.listen:
         listen_address(loaded.config.metrics.listen)
     specs = [parse_sink(text) for text in sinks]

@@ -30,7 +30,7 @@ class Drop(Exception):
 
 
 class StageBroken(RuntimeError):
-    """A stage that failed so often that only a fresh start can help; its process ends with code 1."""
+    """A stage that failed so often, or in such a way, that only a fresh start can help; its process ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Stage(Protocol):
         """Load and warm up; raises EndostreamError if it cannot work on this machine."""
 
     def process(self, message: Received, header: Any) -> Output:
-        """Turn one message into one output; raises Drop, or anything else for a failure."""
+        """Turn one message into one output; raises Drop, StageBroken, or anything else for a failure."""
 
     def close(self) -> None:
         """Give back what it holds."""
@@ -185,8 +185,8 @@ class StageLoop:
         except Drop as drop:
             self._answer_with_failure(message, frame, drop.cause, drop.cause)
             return
-        except EndostreamError:
-            raise
+        except (EndostreamError, StageBroken):
+            raise  # the frame is lost with the stage, or in every-frame mode sent again
         except Exception as error:
             self._take_error(message, frame, error)
             return

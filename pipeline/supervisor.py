@@ -85,6 +85,7 @@ class Outcome:
     fatal: str = ""
     fatal_code: ExitCode = ExitCode.DONE
     runtime: str = ""
+    passed_over: dict[str, str] = field(default_factory=dict)
     sources: list[SourceOutcome] = field(default_factory=list)
     failed_sinks: dict[str, str] = field(default_factory=dict)
     events: list[tuple[int, str, str]] = field(default_factory=list)
@@ -108,6 +109,8 @@ class Watched:
     incarnation: int = -1
     started_ns: int = 0
     ready_ns: int = 0
+    building_ns: int = 0
+    built_percent: int = 0
     restart_at_ns: int = 0
     backoff_s: float = 0.0
     failed_starts: int = 0
@@ -152,6 +155,7 @@ class Supervisor:
             "need_ring": self._on_need_ring,
             "source": self._on_source,
             "source_end": self._on_source_end,
+            "building": self._on_building,
             "segmenter": self._on_segmenter,
             "captured_all": self._on_captured_all,
             "presented_all": self._on_presented_all,
@@ -295,7 +299,7 @@ class Supervisor:
         stage.incarnation += 1
         self.board.cell(f"{stage.name}.incarnation").value = stage.incarnation
         self._set_state(stage, StageState.STARTING)
-        stage.started_ns = time.monotonic_ns()
+        stage.started_ns, stage.building_ns = time.monotonic_ns(), 0
         stage.progress = self._progress(stage)
         try:
             stage.handle, stage.control = self._launcher.start(
@@ -330,6 +334,7 @@ class Supervisor:
     def _set_state(self, stage: Watched, state: StageState) -> None:
         stage.state = state
         self.board.cell(f"{stage.name}.state").value = state
+        self.board.cell(f"{stage.name}.building_percent").value = 0
 
     def _watch(self, stage: Watched, now_ns: int) -> None:
         if stage.handle is None:
@@ -350,7 +355,8 @@ class Supervisor:
     def _hung(self, stage: Watched, now_ns: int) -> str:
         """Why ``stage`` counts as hung or ill, "" if it does not."""
         if stage.state is StageState.STARTING:
-            late = now_ns - stage.started_ns > stage.open_timeout_s * 1e9
+            moved_ns = max(stage.started_ns, stage.building_ns)
+            late = now_ns - moved_ns > stage.open_timeout_s * 1e9
             return f"not ready after {stage.open_timeout_s:g} s: killed" if late else ""
         # The last beat may lie before a long opening: being ready was a sign of life too.
         reason = self._health.hung(stage.name, stage.hang_timeout_s, stage.ready_ns, now_ns)
@@ -460,6 +466,8 @@ class Supervisor:
             self._send(self._stages["overlay"], {"t": "record_restarted"})
         if again and stage.name in ("preprocess", "infer", "overlay"):
             self._send(self._stages["capture"], {"t": "resend"})
+        if stage.building_ns:
+            self._note(stage.name, f"ready after {(stage.ready_ns - stage.started_ns) / 1e9:.0f} s")
         if again:
             self._note(stage.name, "is back", "info")
 
@@ -526,8 +534,19 @@ class Supervisor:
         if message["message"]:
             self._note("capture", message["message"], "error")
 
+    def _on_building(self, stage: Watched, message: dict[str, Any]) -> None:
+        """A stage is building what it needs, for minutes: while that gets on it is not hung, and the board says so."""
+        what, percent = message["what"], max(1, min(message["percent"], 100))
+        if not stage.building_ns:
+            self._note(stage.name, f"{what}; the video runs without it meanwhile")
+        elif percent // 10 != stage.built_percent // 10:
+            self._tell("warning", f"{stage.name}: {what} {percent} %")
+        stage.building_ns, stage.built_percent = time.monotonic_ns(), percent
+        self.board.cell(f"{stage.name}.building_percent").value = percent
+
     def _on_segmenter(self, _: Watched, message: dict[str, Any]) -> None:
         self.outcome.runtime = message["runtime"]
+        self.outcome.passed_over = message["passed_over"]
 
     def _on_captured_all(self, *_: object) -> None:
         self._captured_all, self._moved_ns = True, time.monotonic_ns()

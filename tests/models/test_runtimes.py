@@ -1,16 +1,27 @@
 """The network's segmenters on each runtime that is installed, with a two-line network: bright is polyp."""
 
 import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from endostream.configs.errors import ConfigError, ModelError
+from endostream.models import runtimes
 from endostream.models.logits_segmenter import prob_of, require_signature
-from endostream.models.runtimes import open_preset
-from endostream.models.segmenter import Segmenter, load_segmenter, segmenter_input_hw
+from endostream.models.runtimes import RUNTIMES, open_preset
+from endostream.models.segmenter import (
+    Segmenter,
+    SegmenterInfo,
+    SegmenterLost,
+    load_segmenter,
+    segmenter_input_hw,
+)
 from endostream.models.weights_files import model_file, read_card, sha256_of
 
 from .segmenter_contract import SegmenterContract
@@ -115,17 +126,198 @@ class TestOpenvino(RuntimeContract):
 class TestOnnxruntime(RuntimeContract):
     runtime = "onnxruntime"
 
+    def test_a_provider_that_does_not_come_up_is_refused_and_not_replaced_by_the_cpu(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        import onnxruntime
+
+        providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: providers)
+        onnxruntime.set_default_logger_severity(4)
+        try:
+            with pytest.raises(
+                ModelError,
+                match=r"CUDAExecutionProvider is installed but does not work here.*Try: pip install",
+            ):
+                on_cuda(self.path)
+        finally:
+            onnxruntime.set_default_logger_severity(2)
+
+    def test_an_onnxruntime_without_cuda_is_named_with_the_line_to_install(self) -> None:
+        with pytest.raises(ModelError, match=r"without CUDA\. Try: .*endostream\[onnxruntime-cuda\]"):
+            on_cuda(self.path)
+
+    def test_an_error_of_the_gpu_ends_the_segmenter(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        import onnxruntime
+
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+        monkeypatch.setattr(onnxruntime, "InferenceSession", FailingSession)
+        segmenter = on_cuda(self.path)
+        assert "CUDA fp32" in segmenter.info.runtime
+        with pytest.raises(SegmenterLost, match="onnxruntime on CUDA: CUDA failure 700"):
+            segmenter.segment(np.zeros((48, 64, 3), np.uint8))
+
     def test_an_unknown_provider_is_refused(self) -> None:
         with pytest.raises(ConfigError, match=r"expected one of .*CPUExecutionProvider"):
             open_preset("resunet-small", "onnxruntime", model=str(self.path), provider="Nonsense")
 
 
-def test_unknown_runtimes_and_options_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="expected auto, openvino, onnxruntime, keras"):
+def on_cuda(model: Path) -> Segmenter:
+    """The segmenter for ONNX Runtime's CUDA provider, its module imported only now."""
+    from endostream.models.onnxruntime_segmenter import OnnxruntimeCudaSegmenter
+
+    return OnnxruntimeCudaSegmenter(model=str(model))
+
+
+class FailingSession:
+    """A session on a GPU that fails at the first picture."""
+
+    def __init__(self, path: str, options: Any, providers: list[tuple[str, dict[str, str]]]) -> None:
+        assert providers == [("CUDAExecutionProvider", {"device_id": "0", "use_tf32": "0"})]
+
+    def get_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    def get_inputs(self) -> list[Any]:
+        return [SimpleNamespace(name="image", shape=[1, 48, 64, 3], type="tensor(uint8)")]
+
+    def get_outputs(self) -> list[Any]:
+        return [SimpleNamespace(name="logits", shape=[1, 48, 64, 1], type="tensor(float)")]
+
+    def run(self, names: None, inputs: dict[str, Any]) -> list[Any]:
+        raise RuntimeError("CUDA failure 700: an illegal memory access was encountered")
+
+
+NO_DRIVER = "no NVIDIA driver (libcuda.so.1 cannot be loaded)"
+ALL = {"tensorrt", "tensorrt_rtx", "cuda.bindings", "onnxruntime", "openvino", "keras"}
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A machine with these packages, this to say of its GPU, and runtimes that cannot open the model."""
+
+    def make(
+        installed: set[str], gpu: str = "", broken: tuple[str, ...] = (), cuda_build: bool = True
+    ) -> None:
+        def opened(preset: str, name: str, progress: object, options: dict[str, Any]) -> Segmenter:
+            if name in broken:
+                raise ModelError(f"engine: refused by {name}")
+            return cast(Segmenter, SimpleNamespace(info=SegmenterInfo(preset, (320, 320), name)))
+
+        monkeypatch.setattr(runtimes, "_is_installed", lambda package: package in installed)
+        monkeypatch.setattr(runtimes, "_holds", lambda package, pattern: cuda_build)
+        monkeypatch.setattr(runtimes, "no_gpu_reason", lambda: gpu)
+        monkeypatch.setattr(runtimes, "_open", opened)
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("installed", "gpu", "broken", "cuda_build", "chosen", "passed_over"),
+    [
+        (ALL, "", (), True, "tensorrt", {}),
+        (ALL - {"tensorrt"}, "", (), True, "rtx", {"tensorrt": "tensorrt is not installed"}),
+        (ALL, "", ("tensorrt",), True, "rtx", {"tensorrt": "engine: refused by tensorrt"}),
+        (
+            ALL - {"cuda.bindings"},
+            "",
+            (),
+            True,
+            "onnxruntime-cuda",
+            {"rtx": "cuda.bindings is not installed"},
+        ),
+        (ALL, "", ("tensorrt", "rtx"), False, "openvino", {"onnxruntime-cuda": "without CUDA"}),
+        (ALL, NO_DRIVER, (), True, "openvino", {"tensorrt": NO_DRIVER, "onnxruntime-cuda": NO_DRIVER}),
+        ({"openvino", "onnxruntime"}, NO_DRIVER, (), False, "openvino", {"rtx": "tensorrt_rtx is not inst"}),
+        ({"onnxruntime"}, NO_DRIVER, (), False, "onnxruntime", {"openvino": "Try: pip install openvino"}),
+        ({"keras"}, NO_DRIVER, (), False, "keras", {"onnxruntime": r"endostream[onnxruntime]"}),
+    ],
+)
+def test_auto_takes_the_best_that_works_and_says_why_not_the_others(
+    machine: Callable[..., None],
+    installed: set[str],
+    gpu: str,
+    broken: tuple[str, ...],
+    cuda_build: bool,
+    chosen: str,
+    passed_over: dict[str, str],
+) -> None:
+    machine(installed, gpu, broken, cuda_build)
+    info = open_preset("resunet-small").info
+    assert info.runtime == chosen
+    assert list(info.passed_over) == list(RUNTIMES)[: list(RUNTIMES).index(chosen)]
+    for name, reason in passed_over.items():
+        assert reason in info.passed_over[name]
+
+
+def test_auto_with_nothing_installed_has_the_line_to_install(machine: Callable[..., None]) -> None:
+    machine(set(), NO_DRIVER)
+    with pytest.raises(ModelError, match=r"runtime auto: none is installed\. Try: pip install openvino"):
+        open_preset("resunet-small")
+
+
+def test_what_the_last_resort_says_of_the_model_is_said(machine: Callable[..., None]) -> None:
+    machine(ALL, NO_DRIVER, ("openvino",))
+    with pytest.raises(ModelError, match="refused by openvino"):
+        open_preset("resunet-small")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "installed", "gpu", "says"),
+    [
+        (
+            "tensorrt",
+            ALL - {"tensorrt"},
+            "",
+            r"tensorrt is not installed\. Try: pip install 'endostream\[tensorrt\]'",
+        ),
+        ("rtx", ALL - {"tensorrt_rtx"}, NO_DRIVER, r"Try: pip install 'endostream\[tensorrt-rtx\]'"),
+        ("rtx", ALL, NO_DRIVER, r"no NVIDIA driver .* Try: sudo ubuntu-drivers install"),
+        ("onnxruntime-cuda", ALL, NO_DRIVER, r"no NVIDIA driver .* or --runtime openvino"),
+        ("openvino", ALL - {"openvino"}, "", r"openvino is not installed\. Try: pip install openvino"),
+        ("keras", set(), "", r"Try: pip install 'endostream\[tensorflow\]'"),
+    ],
+)
+def test_a_runtime_asked_for_is_never_replaced_and_its_absence_has_the_line_to_install(
+    machine: Callable[..., None], runtime: str, installed: set[str], gpu: str, says: str
+) -> None:
+    machine(installed, gpu)
+    with pytest.raises(ModelError, match=rf"^runtime {runtime}: .*{says}") as caught:
+        open_preset("resunet-small", runtime)
+    assert caught.value.exit_code == 4
+
+
+def test_finding_out_that_there_is_no_gpu_imports_no_runtime(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from endostream.models import cuda_device, runtimes\n"
+        "cuda_device.DRIVER_LIBRARY = 'libnone.so'\n"
+        "print([runtimes.why_not(name)[:4] for name in runtimes.RUNTIMES if runtimes.RUNTIMES[name].on_gpu])\n"
+        "heavy = ('tensorrt', 'tensorrt_rtx', 'cuda.bindings', 'onnxruntime', 'openvino', 'keras')\n"
+        "print([name for name in heavy if name in sys.modules])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    reasons, imported = done.stdout.splitlines()
+    assert "''" not in reasons
+    assert imported == "[]"
+
+
+def test_a_segmenter_without_a_choice_refuses_a_runtime() -> None:
+    with pytest.raises(ConfigError, match="runtime: rtx; segmenter fcm has no choice of it"):
+        load_segmenter("fcm", runtime="rtx")
+
+
+def test_two_different_runtimes_are_a_mistake() -> None:
+    with pytest.raises(ConfigError, match=r"runtime: rtx, and keras in infer\.options"):
+        load_segmenter("resunet-small", {"runtime": "keras"}, runtime="rtx")
+
+
+def test_an_unknown_runtime_is_named() -> None:
+    known = "auto, tensorrt, rtx, onnxruntime-cuda, openvino, onnxruntime, keras"
+    with pytest.raises(ConfigError, match=f"runtime: 'caffe'; expected {known}"):
         open_preset("resunet-small", "caffe")
-    monkeypatch.setattr("endostream.models.runtimes.find_spec", lambda package: None)
-    with pytest.raises(ModelError, match=r"Try: pip install endostream\[openvino\]"):
-        load_segmenter("resunet-small")
 
 
 def test_an_option_a_runtime_does_not_take_is_named() -> None:

@@ -47,6 +47,8 @@ def test_age_rate_segmenter_and_time_are_told() -> None:
     assert hud_text(info)[1:] == ("mask 40 ms  25 fps", "fcm  1:15")
     assert hud_text(STATES["held"])[1] == "held 160 ms  25 fps"
     assert hud_text(STATES["absent"])[1] == "no mask"
+    building = HudInfo(MaskState.ABSENT, None, 25.0, "resunet-small", cause="building engine 40 %")
+    assert hud_text(building) == ("AI starting", "building engine 40 %", "resunet-small")
 
 
 @pytest.mark.parametrize(

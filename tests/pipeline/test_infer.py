@@ -8,10 +8,10 @@ import pytest
 
 from endostream.configs.errors import ConfigError, ModelError
 from endostream.models import segmenter as registry
-from endostream.models.segmenter import ImageRgb, Segmentation, SegmenterInfo
+from endostream.models.segmenter import ImageRgb, Segmentation, SegmenterInfo, SegmenterLost
 from endostream.pipeline.infer import BadSegmentation, InferStage, check_segmentation
 from endostream.pipeline.link import Received
-from endostream.pipeline.stage import Drop
+from endostream.pipeline.stage import Drop, StageBroken
 from endostream.pipeline.wire import Kind, MaskHeader, TensorHeader
 
 from .core_fixtures import header
@@ -50,7 +50,7 @@ def everything() -> Segmentation:
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> FakeSegmenter:
     made = FakeSegmenter(everything())
-    monkeypatch.setattr("endostream.pipeline.infer.load_segmenter", lambda name, options: made)
+    monkeypatch.setattr("endostream.pipeline.infer.load_segmenter", lambda name, options, **_: made)
     return made
 
 
@@ -132,6 +132,31 @@ def test_what_the_segmenter_raises_is_not_swallowed(fake: FakeSegmenter) -> None
     fake.answer = MemoryError("none left")
     with pytest.raises(MemoryError, match="none left"):
         opened().process(*tensor())
+
+
+def test_a_segmenter_that_cannot_go_on_ends_the_stage_at_once(fake: FakeSegmenter) -> None:
+    fake.answer = SegmenterLost("cudaGraphLaunch: cudaErrorIllegalAddress")
+    with pytest.raises(StageBroken, match="infer: cudaGraphLaunch: cudaErrorIllegalAddress"):
+        opened().process(*tensor())
+
+
+def test_runtime_and_progress_reach_a_segmenter_that_takes_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[tuple[str, int]] = []
+
+    def make(runtime: str = "auto", *, progress: Any = None) -> FakeSegmenter:
+        progress(f"building for {runtime}", 40)
+        return FakeSegmenter(input_hw=(320, 320))
+
+    monkeypatch.setattr(registry, "_segmenter_class", lambda name: make)
+    InferStage("own.module:make", {}, "rtx", lambda what, percent: told.append((what, percent))).open()
+    assert told == [("building for rtx", 40)]
+
+
+def test_a_segmenter_that_takes_no_progress_is_opened_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "_segmenter_class", lambda name: lambda: FakeSegmenter(input_hw=(320, 320)))
+    stage = InferStage("own.module:make", {}, "auto", lambda what, percent: None)
+    stage.open()
+    assert stage.segmenter.info.input_hw == (320, 320)
 
 
 def test_a_good_mask_passes_the_check_as_it_is() -> None:

@@ -45,6 +45,7 @@ class FakeWindow:
     """Presents by keeping a copy."""
 
     shown: ClassVar[list[tuple[int, MaskState, bytes, bool]]] = []
+    causes: ClassVar[list[str]] = []
 
     def __init__(self, spec: SinkSpec, context: SinkContext) -> None:
         self.wants_stop = False
@@ -52,6 +53,7 @@ class FakeWindow:
     def write(self, presented: Presented) -> None:
         seq, note = presented.frame.key.seq, presented.annotation
         self.shown.append((seq, note.state, presented.frame.image_bgr.tobytes(), presented.synthetic))
+        self.causes.append(note.cause)
 
     def close(self) -> None: ...
 
@@ -60,7 +62,7 @@ class FakeWindow:
 def shown(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, MaskState, bytes, bool]]:
     monkeypatch.setitem(SINKS, "null", f"{__name__}:FakeWindow")
     monkeypatch.setattr("endostream.pipeline.present.gc.freeze", lambda: None)
-    FakeWindow.shown = []
+    FakeWindow.shown, FakeWindow.causes = [], []
     return FakeWindow.shown
 
 
@@ -249,6 +251,23 @@ def test_live_a_stage_that_starts_is_down_only_if_it_has_been_up() -> None:
         rig.send_frame(rig.frame(1))
         rig.go_on()
         assert rig.states == [(0, "absent"), (1, "failed")]
+
+
+def test_live_an_engine_that_is_being_built_is_said_with_every_frame() -> None:
+    with present_rig() as rig:
+        rig.board.cell("infer.state").value = StageState.STARTING
+        rig.board.cell("infer.building_percent").value = 40
+        rig.send_frame(rig.frame(0))
+        rig.go_on()
+        rig.board.cell("infer.restarts").value = 1
+        rig.send_frame(rig.frame(1))
+        rig.go_on()
+        rig.board.cell("infer.state").value = StageState.RUNNING
+        rig.board.cell("infer.building_percent").value = 0
+        rig.send_frame(rig.frame(2))
+        rig.go_on()
+        assert rig.states == [(0, "absent"), (1, "failed"), (2, "absent")]
+        assert FakeWindow.causes == ["building engine 40 %", "building engine 40 %", ""]
 
 
 def test_live_a_failed_answer_shows_as_failed_until_there_is_a_mask_again() -> None:

@@ -243,6 +243,18 @@ def test_three_failures_in_a_row_end_the_stage_and_each_is_answered() -> None:
         assert unaccounted(rig.board, READS) == 1
 
 
+@pytest.mark.parametrize("mode", ["live", "every-frame"])
+def test_a_stage_that_says_it_is_broken_ends_at_once_and_its_frame_is_left_to_be_sent_again(
+    mode: str,
+) -> None:
+    with loop_rig(mode, FakeStage({0: StageBroken("infer: cudaErrorIllegalAddress")})) as rig:
+        rig.send(0)
+        with pytest.raises(StageBroken, match="infer: cudaErrorIllegalAddress"):
+            rig.step_until_idle()
+        assert rig.counts() == {"sent": 1}
+        assert unaccounted(rig.board, READS) == 1
+
+
 def test_a_success_in_between_forgives_failures() -> None:
     failing = {seq: ValueError("odd") for seq in (0, 1, 3, 4)}
     with loop_rig("every-frame", FakeStage(failing)) as rig:

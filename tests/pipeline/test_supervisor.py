@@ -451,6 +451,52 @@ def test_a_stage_has_its_own_time_to_open(make: Make) -> None:
     assert rig.warnings == ["infer: not ready after 60 s: killed; starts again in 0.05 s"]
 
 
+def test_an_opening_may_take_as_long_as_what_it_builds_gets_on(make: Make) -> None:
+    rig = make(config_of(infer={"open_timeout_s": 60.0}))
+    rig.start()
+    for name in DISPLAY_FIRST:
+        if name != "infer":
+            rig.says(name, "ready")
+    for percent in range(20):  # ten minutes
+        rig.says("infer", "building", what="building engine", percent=5 * percent)
+        rig.clock.advance_ns(30 * SECOND_NS)
+        rig.beat()
+        rig.watch()
+    assert rig.handle("infer").kills == 0
+    assert rig.board.value("infer.building_percent") == 95
+    assert rig.warnings[:2] == [
+        "infer: building engine; the video runs without it meanwhile",
+        "infer: building engine 10 %",
+    ]
+    rig.says("infer", "ready")
+    assert rig.board.value("infer.building_percent") == 0
+    assert rig.warnings[-1] == "infer: ready after 600 s"
+
+
+def test_a_building_that_stands_still_is_killed(make: Make) -> None:
+    rig = make(config_of(infer={"open_timeout_s": 60.0}))
+    rig.start()
+    rig.clock.advance_ns(50 * SECOND_NS)
+    rig.says("infer", "building", what="building engine", percent=3)
+    rig.clock.advance_ns(60 * SECOND_NS)
+    rig.beat()
+    rig.watch()
+    assert rig.handle("infer").kills == 0
+    rig.clock.advance_ns(1)
+    rig.watch()
+    assert rig.launcher.lives["infer"][0].kills == 1
+    assert rig.board.value("infer.building_percent") == 0
+
+
+def test_what_computes_the_masks_and_what_was_passed_over_is_kept_for_the_report(make: Make) -> None:
+    rig = make()
+    rig.start()
+    passed_over = {"rtx": "no NVIDIA driver"}
+    rig.says("infer", "segmenter", runtime="openvino 2026", passed_over=passed_over)
+    assert rig.supervisor.outcome.runtime == "openvino 2026"
+    assert rig.supervisor.outcome.passed_over == passed_over
+
+
 def test_a_long_opening_is_not_taken_for_silence_once_the_stage_is_ready(make: Make) -> None:
     rig = make()
     rig.start()

@@ -311,7 +311,9 @@ class Bright:
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, Plan]]:
     monkeypatch.setitem(SOURCES, "made", f"{__name__}:GeneratedSource")
-    monkeypatch.setattr("endostream.pipeline.infer.load_segmenter", lambda name, options: Bright(**options))
+    monkeypatch.setattr(
+        "endostream.pipeline.infer.load_segmenter", lambda name, options, **_: Bright(**options)
+    )
     monkeypatch.setattr("gc.freeze", lambda: None)
     GeneratedSource.plans = {"a": Plan(), "b": Plan(7)}
     interval = sys.getswitchinterval()
