@@ -184,11 +184,13 @@ class ChaosOverlay(OverlayStage):
         super().__init__(settings, segmenter)
         self._switch = switch
 
-    def annotate(self, header: FrameHeader, answer: Answer | None, down: str = "") -> Annotation:
+    def annotate(
+        self, header: FrameHeader, answer: Answer | None, down: str = "", waits_for: str = ""
+    ) -> Annotation:
         """As overlay; an exception here is in nobody's hands."""
         if self._switch.kind == "exception":
             raise ChaosError("on command")
-        return super().annotate(header, answer, down)
+        return super().annotate(header, answer, down, waits_for)
 
     def draw(self, image_bgr: ImageBgr, note: Annotation, answer: Answer | None, time_s: float) -> Box | None:
         """As overlay, or all over the picture and then an exception."""

@@ -98,6 +98,9 @@ def test_a_failure_says_why_and_other_states_say_nothing() -> None:
     assert running().annotate(frame(5), answer(5), "infer down").cause == "infer down"
     assert running().annotate(frame(5), answer(5)).cause == ""
     assert running().annotate(frame(5), None).cause == ""
+    waiting = running().annotate(frame(5), None, "", "building engine 40 %")
+    assert (waiting.state, waiting.cause) == (MaskState.ABSENT, "building engine 40 %")
+    assert running().annotate(frame(5), answer(5), "", "building engine 40 %").cause == ""
 
 
 def test_a_mask_that_is_not_drawn_has_no_boxes_and_no_area() -> None:
