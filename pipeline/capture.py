@@ -25,6 +25,7 @@ from endostream.configs.errors import EndostreamError, ExitCode
 from .frame import FrameKey, SizeHW, SourcePicture, Stamp
 from .host import CAPTURED, RingLease, StageHost
 from .link import LinkWriter
+from .packet_outlet import PacketOutlet
 from .ring import SlotPool
 from .source import Source, SourceInfo, SourceOptions, is_live, open_source
 from .wire import FrameHeader, Kind, pack_fail
@@ -129,6 +130,7 @@ class Decoder(threading.Thread):
                 "log": host.log,
             },
         )
+        self.outlet = PacketOutlet(host)
         self._service = host.board.histogram("capture.service")
         self._wrap = _source_wrapper(host)
 
@@ -195,12 +197,17 @@ class Decoder(threading.Thread):
 
     def _open(self, address: str, source_id: int, loop: int) -> Source:
         faults = self.host.config.replay.faults
-        options = self._options
+        disturbed = any(
+            (faults.jitter_ms, faults.lose, faults.freeze, faults.black, faults.tear, faults.disconnect)
+        )
+        # Of a disturbed source the pictures are not those of its packets.
+        tap = None if disturbed else self.outlet.tap(source_id, loop)
+        options = replace(self._options, extra={**self._options.extra, "packets": tap})
         if is_live(address) and self._resumes(source_id, loop):
             # It goes on counting where its predecessor was.
             options = replace(options, extra={**options.extra, **self._resumed_at()})
         source = open_source(address, options)
-        if any((faults.jitter_ms, faults.lose, faults.freeze, faults.black, faults.tear, faults.disconnect)):
+        if disturbed:
             from endostream.replay.faults import FaultySource
 
             source = FaultySource(source, faults, faults.seed)
@@ -408,6 +415,7 @@ class Capture:
             host.poll()
         self.video.close()
         self.notes.close()
+        self._decoder.outlet.close()
 
     def _is_heard(self) -> bool:
         """Whether overlay listens, so that the first frame is not lost; after a while it is let go all the same."""
@@ -438,15 +446,23 @@ class Capture:
         self.notes.service()
         for token in done:
             self._settle(token)
+        self._decoder.outlet.service()
+        resend = self._read_inbox()
         if not self._every_frame:
-            self.host.inbox.clear()  # what is said there is about sending again
             return False
         self._to_resend_video.extend(t for t in self.video.take_lost() if isinstance(t, FrameKey))
         self._to_resend_notes.extend(t for t in self.notes.take_lost() if isinstance(t, FrameKey))
-        while self.host.inbox:
-            if self.host.inbox.pop(0)["t"] == "resend":
-                self._resend_all()
+        if resend:
+            self._resend_all()
         return self._flush_resends()
+
+    def _read_inbox(self) -> bool:
+        """Take in what the supervisor says; whether frames are to be sent again."""
+        kinds = [message["t"] for message in self.host.inbox]
+        self.host.inbox.clear()
+        if "record_link" in kinds:
+            self._decoder.outlet.open()
+        return "resend" in kinds
 
     def _settle(self, token: object) -> None:
         if not self._every_frame or not isinstance(token, FrameKey):
@@ -574,7 +590,8 @@ class Capture:
 
     def _send_end(self) -> None:
         """Tell both paths that no frame follows; wait until all that must be sent before has been."""
-        while self._every_frame and self._to_resend_notes and not self.host.stopping:
+        outlet = self._decoder.outlet
+        while self._every_frame and (self._to_resend_notes or not outlet.is_empty) and not self.host.stopping:
             self._service()
             self.host.poll(_NOTHING_NEW_MS)
         self.video.send_end()

@@ -11,17 +11,18 @@ Body of a PACKET: source, loop, packet_ns, number, pts, dts, duration, time base
 
 import io
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import av
-from av.container import InputContainer
-from av.packet import Packet
-from av.video.stream import VideoStream
-
-from .frame import FrameKey
+from .frame import FrameKey, SizeHW
 from .wire import WireError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer, OutputContainer
+    from av.packet import Packet
+    from av.video.stream import VideoStream
 
 _PACKET = struct.Struct("<IIqQqqqqqBI")
 _LONGEST_STREAM = 1 << 20
@@ -83,21 +84,35 @@ def unpack_packet(body: bytes, payload: bytes | None) -> SourcePacket:
     )
 
 
-def describe_stream(stream: VideoStream) -> bytes:
+def describe_stream(stream: "VideoStream") -> bytes:
     """What ``open_described`` makes a template of: a NUT file of nothing but the header; raises FFmpegError."""
+    return _nut_header(lambda container: container.add_stream_from_template(stream))
+
+
+def describe_mjpeg(size_hw: SizeHW) -> bytes:
+    """The same for a series of JPEG pictures, which no container has described."""
+    height, width = size_hw
+    return _nut_header(lambda container: container.add_mux_stream("mjpeg", width=width, height=height))
+
+
+def _nut_header(add_stream: "Callable[[OutputContainer], Any]") -> bytes:
+    import av
+    from av.packet import Packet
+
     file = io.BytesIO()
     with av.open(file, "w", format="nut") as container:
-        nut = container.add_stream_from_template(stream)
         nothing = Packet(b"\0")  # without one the header is not read back
-        nothing.stream, nothing.time_base = nut, Fraction(1, 1000)
+        nothing.stream, nothing.time_base = add_stream(container), Fraction(1, 1000)
         nothing.pts = nothing.dts = 0
         nothing.is_keyframe = True
         container.mux(nothing)
     return file.getvalue()
 
 
-def open_described(stream: bytes) -> InputContainer:
+def open_described(stream: bytes) -> "InputContainer":
     """A container whose first video stream is the one described; raises FFmpegError."""
+    import av
+
     opened: Any = av.open(io.BytesIO(stream), format="nut")
     container: InputContainer = opened
     return container

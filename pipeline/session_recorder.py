@@ -20,9 +20,9 @@ from .host import StageHost
 from .live_address import redacted
 from .packets import SourcePacket
 from .session import SessionWriter
-from .session_sinks import TICK_S, FrameLog, OverlayVideo, RawVideo, SessionFrame, TimedPacket
+from .session_frame import TICK_S, SessionFrame, TimedPacket
 from .session_times import RawTimes
-from .sink_thread import Delivery, Job, Opener, SinkThread
+from .sink_thread import Delivery, Job, Opener, SinkThread, Writer
 from .source import is_live
 from .video_times import VideoTimes
 from .wire import PresentedHeader
@@ -104,10 +104,15 @@ class SessionRecorder:
         self._tell("")
 
     def _opener(self, stream: str, session: SessionWriter) -> Opener:
-        if stream == "log":
-            return lambda: FrameLog(session)
-        video = RawVideo if stream == "raw" else OverlayVideo
-        return lambda: video(session, self._options, self.fps or _USUAL_FPS)
+        def opened() -> Writer:
+            from .session_sinks import FrameLog, OverlayVideo, RawVideo
+
+            if stream == "log":
+                return FrameLog(session)
+            video = RawVideo if stream == "raw" else OverlayVideo
+            return video(session, self._options, self.fps or _USUAL_FPS)
+
+        return opened
 
     def _stop(self, reason: str) -> None:
         self.on = False

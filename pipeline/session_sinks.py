@@ -20,48 +20,13 @@ from av.packet import Packet
 
 from endostream.configs.errors import SinkError
 
-from .frame import ImageBgr, Presented
+from .frame import ImageBgr
 from .jsonl_sink import cut_torn_line, record_of
-from .packets import SourcePacket, open_described
+from .packets import open_described
 from .session import LOG_FILE, SessionWriter
+from .session_frame import TICK_S, SessionFrame, TimedPacket
 from .video_encoding import CONTAINER_OPTIONS, encoding_for
 from .video_file import VideoFile
-from .wire import MaskShape
-
-TICK_S = Fraction(1, 1000)
-"""Of Matroska, and of all times of a session."""
-
-
-@dataclass(frozen=True, slots=True)
-class SessionFrame:
-    """A presented frame as a session takes it.
-
-    Attributes:
-        presented: with the picture that has marks.
-        raw_bgr: the picture without, None where the packet it came from is copied.
-        part: of the session.
-        time_ms: time in the part's overlay video; of pictures of our own too.
-        raw_ms: time in the part's raw video, None if it is not there.
-        mask: what the packed bits mean, None without a mask.
-        packed: the mask's bits.
-    """
-
-    presented: Presented
-    raw_bgr: ImageBgr | None
-    part: int
-    time_ms: int
-    raw_ms: int | None
-    mask: MaskShape | None
-    packed: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class TimedPacket:
-    """A packet with its times in the part's raw video, in milliseconds."""
-
-    packet: SourcePacket
-    pts_ms: int
-    dts_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from av.video.stream import VideoStream
 from endostream.configs.errors import SourceLost, SourceMissing
 
 from .latest import Latest
+from .packet_outlet import PacketTap
 
 _ARRIVALS_KEPT = 64
 _ERRORS_IN_A_ROW = 250
@@ -31,11 +32,13 @@ _MIN_FPS, _MAX_FPS = Fraction(1), Fraction(240)
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A picture, its number in the stream from 0, and the monotonic arrival of its packet."""
+    """A picture, its number in the stream from 0, the monotonic arrival of its packet, and what names that, 0 if it is
+    not copied."""
 
     picture: av.VideoFrame
     seq: int
     arrival_ns: int
+    packet_ns: int = 0
 
 
 class StreamReader(threading.Thread):
@@ -45,10 +48,17 @@ class StreamReader(threading.Thread):
         latest: the newest picture; ends with SourceMissing if opening failed for good, else with SourceLost.
         faults: ``superseded``, ``corrupt_packet``, ``corrupt_picture`` by number.
         fps, codec: of the stream, once a picture is there.
+        tap: takes every packet as it comes, for recording.
         driver_clock: whether packet times are the machine's monotonic clock (a capture device read by FFmpeg).
     """
 
-    def __init__(self, name: str, opened: Callable[[], InputContainer], driver_clock: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        opened: Callable[[], InputContainer],
+        driver_clock: bool = False,
+        tap: PacketTap | None = None,
+    ) -> None:
         super().__init__(name="stream", daemon=True)
         self.latest: Latest[Decoded] = Latest()
         self.faults: Counter[str] = Counter()
@@ -57,6 +67,8 @@ class StreamReader(threading.Thread):
         self._name = name
         self._opened = opened
         self._driver_clock = driver_clock
+        self._tap = tap
+        self._copied = False
         self._arrivals: dict[int, int] = {}
         self._stopped = threading.Event()
         self._seq = 0
@@ -96,6 +108,8 @@ class StreamReader(threading.Thread):
             arrival_ns = self._arrival(packet)
             if self._stopped.is_set():
                 return
+            if self._tap is not None:
+                self._copied = bool(self._tap.take(packet, arrival_ns))
             try:
                 pictures = stream.decode(packet)
             except av.EOFError:
@@ -141,7 +155,8 @@ class StreamReader(threading.Thread):
             self.faults["corrupt_picture"] += 1
         if picture.pts is not None:
             arrival_ns = self._arrivals.pop(picture.pts, arrival_ns)
-        if self.latest.put(Decoded(picture, self._seq, arrival_ns)) is not None:
+        packet_ns = arrival_ns if self._copied else 0
+        if self.latest.put(Decoded(picture, self._seq, arrival_ns, packet_ns)) is not None:
             self.faults["superseded"] += 1
         self._seq += 1
 

@@ -48,12 +48,13 @@ class StreamSource:
     """
 
     def __init__(self, address: str, options: SourceOptions | None = None) -> None:
-        self._live = LiveOptions.from_extra((options or SourceOptions()).extra)
+        extra = (options or SourceOptions()).extra
+        self._live = LiveOptions.from_extra(extra)
         self._address = address
         self._name = f"source: {redacted(address)}"
         kind = live_kind(address) or "stream"
         self._opening = _opening(kind, address, self._live)
-        self._reader = StreamReader(self._name, self._open, driver_clock=kind == "v4l2")
+        self._reader = StreamReader(self._name, self._open, kind == "v4l2", extra.get("packets"))
         self._reader.start()
         try:
             self._first: Decoded | None = self._wait_for_the_first()
@@ -148,7 +149,8 @@ class StreamSource:
             assert time_base is not None
             fill = partial(converter.fill, picture)
             size_hw = (picture.height, picture.width)
-            yield SourcePicture(decoded.seq, pts, time_base, size_hw, fill, decoded.arrival_ns)
+            arrived_ns, packet_ns = decoded.arrival_ns, decoded.packet_ns
+            yield SourcePicture(decoded.seq, pts, time_base, size_hw, fill, arrived_ns, packet_ns=packet_ns)
 
     @property
     def faults(self) -> dict[str, int]:

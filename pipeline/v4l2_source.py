@@ -21,6 +21,7 @@ from . import v4l2
 from .convert import Bytes, RawConverter, RawFormat
 from .frame import ImageBgr, SizeHW, SourcePicture
 from .live_options import LiveOptions
+from .packet_outlet import PacketTap
 from .source import SourceInfo, SourceOptions
 from .v4l2_device import Filled, V4l2Device
 from .v4l2_modes import READABLE, Choice, Wanted, choose
@@ -65,7 +66,9 @@ class V4l2Source:
     """
 
     def __init__(self, address: str, options: SourceOptions | None = None) -> None:
-        self._live = LiveOptions.from_extra((options or SourceOptions()).extra)
+        extra = (options or SourceOptions()).extra
+        self._live = LiveOptions.from_extra(extra)
+        self._tap: PacketTap | None = extra.get("packets")
         self._faults: Counter[str] = Counter()
         self._device = V4l2Device(address.removeprefix("v4l2:"))
         try:
@@ -135,8 +138,12 @@ class V4l2Source:
             if filled.driver_ns is not None and -_NEWEST_NS <= now_ns - filled.driver_ns <= _OLDEST_NS:
                 arrival_ns = min(filled.driver_ns, now_ns)
             if self._reader.read(filled.data):
-                fill = self._reader.fill
-                yield SourcePicture(count.seq, arrival_ns, TIME_BASE, self._size_hw, fill, arrival_ns)
+                fill, packet_ns = self._reader.fill, 0
+                if self._tap is not None and isinstance(self._reader, _JpegReader):
+                    packet_ns = self._tap.take_jpeg(filled.data.tobytes(), self._size_hw, arrival_ns)
+                yield SourcePicture(
+                    count.seq, arrival_ns, TIME_BASE, self._size_hw, fill, arrival_ns, packet_ns=packet_ns
+                )
             else:
                 self._faults[self._reader.problem] += 1
             self._device.give_back(filled.index)

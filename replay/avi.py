@@ -127,7 +127,10 @@ class AviSource:
     def _play(self) -> Generator[SourcePicture, None, None]:
         start_pts = float(self._origin + (self._options.start_s - TIME_TOLERANCE_S) / self.info.time_base)
         video = self._open_before(start_pts)
-        reader = PictureReader(video, self._faults)
+        tap = self._options.extra.get("packets")
+        if tap is not None and self._options.extra.get("deinterlace", "off") != "off":
+            tap = None  # a picture then comes of several packets
+        reader = PictureReader(video, self._faults, None if tap is None else tap.take)
         try:
             yield from self._pictures(video, reader, start_pts)
         finally:
@@ -150,7 +153,9 @@ class AviSource:
                 continue
             size_hw = (picture.height, picture.width)
             fill = partial(self._converter.fill, picture)
-            yield SourcePicture(played + reader.lost - lost_unseen, pts, time_base, size_hw, fill)
+            seq, name = played + reader.lost - lost_unseen, picture.opaque
+            packet_ns = name if isinstance(name, int) else 0
+            yield SourcePicture(seq, pts, time_base, size_hw, fill, packet_ns=packet_ns)
             played += 1
         if not played and self._options.start_s > 0:
             raise self._nothing_from_start(float((pts + step - self._origin) * time_base))

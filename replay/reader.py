@@ -5,10 +5,11 @@ counted in the caller's counter by cause, and never raised; a disk that fails is
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 
 import av
+from av.codec.context import Flags
 from av.packet import Packet
 from av.video.stream import VideoStream
 
@@ -27,14 +28,23 @@ class PictureReader:
         video: stands where reading is to begin.
         faults: where ``corrupt_packet`` (not decoded: a picture lost), ``corrupt_picture`` (given, but in
             part concealed by the decoder) and ``size_change`` are counted.
+        name: gives each packet a name that its pictures carry in ``opaque``; for recording.
 
     Attributes:
         lost: pictures known to be lost so far.
         first_cause: FFmpeg's words for the first error, "" if there was none.
     """
 
-    def __init__(self, video: OpenVideo, faults: Counter[str]) -> None:
+    def __init__(
+        self,
+        video: OpenVideo,
+        faults: Counter[str],
+        name: "Callable[[Packet[VideoStream]], int] | None" = None,
+    ) -> None:
         self._video = video
+        self._name = name
+        if name is not None:
+            video.stream.codec_context.flags |= Flags.copy_opaque
         self._faults = faults
         self._size: tuple[int, int] | None = None
         self.lost = 0
@@ -43,6 +53,8 @@ class PictureReader:
     def pictures(self, max_packets: int | None = None) -> Iterator[av.VideoFrame]:
         """Decode to the end, or at most ``max_packets`` packets; raises SourceLost if the disk fails."""
         for packet in islice(self._packets(), max_packets):
+            if self._name is not None and packet is not None:
+                packet.opaque = self._name(packet)
             for picture in self._decode(packet):
                 if self._is_sound(picture):
                     yield picture
