@@ -96,16 +96,6 @@ def _set_priority(stage: str, nice: int) -> None:
         Path("/proc/self/oom_score_adj").write_text(str(_OOM_SCORES.get(stage, 0)), encoding="ascii")
 
 
-def _run_in_realtime_class() -> None:
-    """Let this thread, and those it starts, run before everything of the ordinary class, if the system permits.
-
-    The stages concerned work about a millisecond a frame and sleep in between; what may run for long (the decoder)
-    leaves the class again. The kernel keeps a share of each core for the others whatever happens.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
-
-
 def main() -> None:
     """Entry point of the process."""
     stage, fd = sys.argv[1], int(sys.argv[2])
@@ -117,8 +107,6 @@ def main() -> None:
     message, fds = first_message(control)
     _set_priority(stage, message["nice"])
     spec = RunSpec.from_json(message["spec"])
-    if stage in ("capture", "overlay") and not spec.every_frame and spec.config["supervisor"]["realtime"]:
-        _run_in_realtime_class()
     board = Board(Block(fds[0], Board.size_bytes(spec.topology), populate=False), spec.topology)
     context: zmq.Context[Any] = zmq.Context()
     host = StageHost(stage, spec, board, control, context, incarnation=message["incarnation"])
