@@ -29,6 +29,7 @@ from .report_table import table_of, widen
 from .request import RunRequest
 from .sink import parse_sink
 from .soak_growth import Growth, grown, growths
+from .soak_plot import check_plot, plot_soak
 from .soak_sample import Sample, take_sample
 from .supervisor import Supervisor
 
@@ -103,6 +104,8 @@ class Soaker:
 
 def soak_command(request: "FaultsRequest") -> int:
     """Soak, publish, return the exit code."""
+    if request.plot is not None:
+        check_plot(request.plot)
     config = request.load(("record.crf=35",)).config  # half an hour of video has to fit somewhere
     soak = Soak(request.source, request.soak_minutes, request.command, environment())
     level = logger.level
@@ -162,8 +165,6 @@ def _publish(soak: Soak, request: "FaultsRequest") -> None:
         except OSError as error:
             raise SinkError(f"report: {request.report}; cannot be written ({error.strerror})") from error
     if request.plot is not None:
-        from .soak_plot import plot_soak
-
         plot_soak(soak, request.plot)
     if request.json:
         sys.stdout.write(text)

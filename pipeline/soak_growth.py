@@ -17,7 +17,7 @@ _ALLOWED_SHARE = 0.05
 _ALLOWED_MIB, _ALLOWED_COUNT = 16.0, 1.5
 
 _SUMMED: dict[str, Callable[[Holdings], float]] = {
-    "own memory (USS), MiB": lambda one: one.uss_mib,
+    "own memory, MiB": lambda one: one.own_mib,
     "resident memory (RSS), MiB": lambda one: one.rss_mib,
     "file handles": lambda one: one.handles,
     "threads": lambda one: one.threads,
@@ -57,7 +57,7 @@ def growths(samples: Sequence[Sample]) -> list[Growth]:
     names = [float(sample.shared_names) for sample in whole]
     found.append(growth_of("names in /dev/shm (of all programs)", at_s, names, _ALLOWED_COUNT))
     for stage in whole[0].processes:
-        memory = [sample.processes[stage].uss_mib for sample in whole]
+        memory = [sample.processes[stage].own_mib for sample in whole]
         what = f"own memory of {stage}, MiB"
         found.append(growth_of(what, at_s, memory, _allowed(what, memory)))
     return found

@@ -1,5 +1,6 @@
 """A picture of a soak: memory and handles over time, with the faults. Separate, since only this needs matplotlib."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,29 +12,26 @@ if TYPE_CHECKING:
     from .soak import Soak
 
 
-def plot_soak(soak: "Soak", path: Path) -> None:
-    """Write PNG or SVG, by the file's name.
+def check_plot(path: Path) -> None:
+    """Raise ConfigError if matplotlib is not installed: before half an hour is spent."""
+    if find_spec("matplotlib") is None:
+        raise ConfigError(f"plot: {path}; matplotlib is not installed. Try: pip install matplotlib")
 
-    Raises:
-        ConfigError: matplotlib is not installed.
-        SinkError: the file cannot be written.
-    """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError(
-            f"plot: {path}; matplotlib is not installed. Try: pip install matplotlib"
-        ) from error
+
+def plot_soak(soak: "Soak", path: Path) -> None:
+    """Write PNG or SVG, by the file's name; raises SinkError."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(10, 7), layout="constrained")
     FigureCanvasAgg(figure)
     memory, counts = figure.subplots(2, 1, sharex=True)
     for stage in ("supervisor", *STAGES):
         known = [sample for sample in soak.samples if stage in sample.processes]
         minutes = [sample.at_s / 60 for sample in known]
-        memory.plot(minutes, [sample.processes[stage].uss_mib for sample in known], label=stage, lw=1)
+        memory.plot(minutes, [sample.processes[stage].own_mib for sample in known], label=stage, lw=1)
         counts.plot(minutes, [sample.processes[stage].handles for sample in known], label=stage, lw=1)
-    for axes, label in ((memory, "own memory (USS), MiB"), (counts, "file handles")):
+    for axes, label in ((memory, "own memory, MiB"), (counts, "file handles")):
         axes.set_ylabel(label)
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)

@@ -15,8 +15,14 @@ _WORKER = "endostream.pipeline.worker"
 
 @dataclass(frozen=True, slots=True)
 class Holdings:
-    """Of one process; memory in MiB. ``memfds`` counts rings and board, ``sockets`` those of ZeroMQ and ours."""
+    """Of one process; memory in MiB. ``memfds`` counts rings and board, ``sockets`` those of ZeroMQ and ours.
 
+    ``own_mib`` is what it allocated itself (anonymous pages); ``rss_mib`` has rings and libraries in it too.
+    ``uss_mib`` (unshared pages) falls by 40 MiB when any other program loads the same libraries, so nothing is judged
+    by it.
+    """
+
+    own_mib: float
     rss_mib: float
     uss_mib: float
     handles: int
@@ -59,6 +65,7 @@ def holdings(process: psutil.Process) -> Holdings:
     memory = process.memory_full_info()
     targets = _handles(process.pid)
     return Holdings(
+        round((memory.rss - memory.shared) / _MIB, 2),
         round(memory.rss / _MIB, 2),
         round(memory.uss / _MIB, 2),
         len(targets),
