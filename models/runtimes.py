@@ -97,6 +97,21 @@ def why_not(name: str) -> str:
     return f"{reason}. Try: {DRIVER_LINE}, or --runtime openvino" if reason else ""
 
 
+def is_installed(name: str) -> bool:
+    """Whether all packages that the runtime ``name`` needs are there."""
+    return all(_is_installed(package) for package in RUNTIMES[name].packages)
+
+
+def runtime_version(name: str) -> str:
+    """Import the runtime ``name``; package and version. Raises ModelError where it does not load."""
+    package = RUNTIMES[name].packages[0]
+    try:
+        module = importlib.import_module(package)
+    except Exception as error:  # those packages load libraries by hand and raise what they like
+        raise ModelError(f"{package} cannot be loaded here ({' '.join(str(error).split())[:160]})") from error
+    return f"{package} {module.__version__.partition('-')[0]}"
+
+
 def open_preset(
     preset: str, runtime: str = "auto", *, progress: Progress | None = None, **options: Any
 ) -> Segmenter:

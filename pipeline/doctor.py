@@ -4,7 +4,6 @@ Separate because it tries things (shared memory, sockets, priorities, segmenters
 It changes nothing, and a thing that does not work here is an answer, not an error.
 """
 
-import ctypes
 import mmap
 import os
 import subprocess
@@ -15,15 +14,25 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from endostream.configs.errors import ModelError
+from endostream.models.cuda_device import driver_version, no_gpu_reason
+from endostream.models.runtimes import DRIVER_LINE, RUNTIMES, is_installed, runtime_version, why_not
 from endostream.models.segmenter import SEGMENTERS, load_segmenter
+from endostream.models.trt_gpu import read_gpu
 
 from .environment import environment
 
 _OK = "works"
+_ORDINARY_CLASS = "capture and overlay run in the ordinary class, and later beside busy cores"
+_PERMIT_REALTIME = (
+    "a line '@video - rtprio 1' in /etc/security/limits.d/endostream.conf and a new login as a member of that group;"
+    " LimitRTPRIO=1 in a systemd service; docker run --ulimit rtprio=1 --cap-add SYS_NICE"
+)
 
 
 def diagnosis() -> dict[str, Any]:
-    """What was found, by heading: ``environment``, ``checks`` and ``segmenters`` ("works" or why not), ``cuda_driver``.
+    """What was found, by heading: ``environment``, ``gpu``, and "works" or why not for each of ``checks``, ``runtimes``
+    and ``segmenters``.
 
     ``devices``: the capture devices with ``path``, ``card``, ``modes`` in words, and ``problem`` where there is one.
     """
@@ -31,14 +40,16 @@ def diagnosis() -> dict[str, Any]:
         "shared memory (memfd)": _try_memfd,
         "sockets (ipc)": _try_ipc,
         "priorities (nice below 0)": _try_nice,
+        "real-time class": _try_realtime,
         "window": _try_window,
     }
     return {
         "environment": environment(),
         "checks": {name: _outcome(check) for name, check in checks.items()},
+        "runtimes": {name: _outcome(partial(_try_runtime, name)) for name in RUNTIMES},
         "segmenters": {name: _outcome(partial(_try_segmenter, name)) for name in sorted(SEGMENTERS)},
         "devices": devices(),
-        "cuda_driver": _outcome(_try_cuda),
+        "gpu": _outcome(_try_gpu),
     }
 
 
@@ -54,18 +65,16 @@ def devices() -> list[dict[str, Any]]:
 def diagnosis_text(found: dict[str, Any]) -> str:
     """A diagnosis for people, a line a finding."""
     machine = found["environment"]
-    gpu = machine["gpu"]
     lines = [
         "machine",
         f"  cpu: {machine['cpu']}, {machine['cores']} of {machine['cores_of_machine']} cores usable",
         f"  memory: {machine['memory_mib']} MiB, {machine['memory_available_mib']} available",
         f"  system: {machine['kernel']}, {machine['machine']}",
-        f"  gpu: {gpu['name']}, driver {gpu['driver']}" if gpu else "  gpu: none found",
-        f"  cuda driver: {found['cuda_driver']}",
+        f"  gpu: {found['gpu']}",
         "versions",
     ]
     lines += [f"  {name}: {version or 'not installed'}" for name, version in machine["versions"].items()]
-    for heading in ("checks", "segmenters"):
+    for heading in ("checks", "runtimes", "segmenters"):
         lines += [heading, *(f"  {name}: {outcome}" for name, outcome in found[heading].items())]
     lines.append("capture devices")
     for device in found["devices"]:
@@ -124,13 +133,47 @@ def _try_window() -> str:
     return "DISPLAY is set"
 
 
-def _try_cuda() -> str:
-    ctypes.CDLL("libcuda.so.1")
-    return "found"
+def _try_realtime() -> str:
+    code = "import os; os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, timeout=10, check=False)
+    return _OK if done.returncode == 0 else f"no: not permitted; {_ORDINARY_CLASS}. Try: {_PERMIT_REALTIME}"
+
+
+def _try_gpu() -> str:
+    """The first GPU in words; raises ModelError with what to do where there is none."""
+    if reason := no_gpu_reason():
+        raise ModelError(f"{reason}. Try: {DRIVER_LINE}")
+    known = environment()["gpu"] or {"name": "an NVIDIA GPU", "driver": None}
+    driver = known["driver"] or driver_version() or "unknown"
+    try:
+        gpu = read_gpu()
+    except ModelError as error:  # cuda-bindings is not installed
+        return f"{known['name']}, driver {driver}; no more is known: {error}"
+    return (
+        f"{gpu.name}, compute capability {gpu.compute_capability}, {gpu.multiprocessors} multiprocessors,"
+        f" driver {driver}"
+    )
+
+
+def _try_runtime(name: str) -> str:
+    """Whether a runtime loads, in which version, and what keeps it from working all the same."""
+    reason = why_not(name)
+    if not is_installed(name):
+        return f"no: {reason}"
+    version = runtime_version(name)
+    return f"no: {version} loads, but {reason}" if reason else f"{_OK} ({version})"
+
+
+class _NotBuilt(Exception):
+    """A segmenter would build an engine, for minutes, which is not for us to do."""
+
+
+def _refuse_to_build(*_: object) -> None:
+    raise _NotBuilt("its engine is not built yet; the first run does it. Try: endostream build-engine")
 
 
 def _try_segmenter(name: str) -> str:
-    segmenter = load_segmenter(name)
+    segmenter = load_segmenter(name, progress=_refuse_to_build)
     try:
         height, width = segmenter.info.input_hw
         return f"{_OK} ({segmenter.info.runtime}, {width} × {height})"

@@ -21,8 +21,12 @@ PACKAGES = (
     "numba",
     "pyzmq",
     "openvino",
+    "onnxruntime",
+    "onnxruntime-gpu",
     "tensorflow",
     "tensorrt",
+    "tensorrt-rtx-cu13",
+    "cuda-bindings",
 )
 CPUFREQ = Path("/sys/devices/system/cpu/cpu0/cpufreq")
 NVIDIA_PROC = Path("/proc/driver/nvidia")
