@@ -375,6 +375,15 @@ class RecordSettings(Section):
     nice: int = _nice(5, "record")
 
 
+class WindowSettings(Section):
+    """The window on the screen."""
+
+    full_screen: bool = setting(False, "Begin with a window that fills the screen; the key f changes it.")
+    snapshot_folder: str = setting(
+        "snapshots", "Folder of the pictures that the key s keeps: as captured, and with marks."
+    )
+
+
 class SupervisorSettings(Section):
     """Supervisor: how stages are run, watched and restarted."""
 
@@ -449,6 +458,7 @@ class Config(Section):
     infer: InferSettings = Field(default_factory=InferSettings)
     overlay: OverlaySettings = Field(default_factory=OverlaySettings)
     record: RecordSettings = Field(default_factory=RecordSettings)
+    window: WindowSettings = Field(default_factory=WindowSettings)
     supervisor: SupervisorSettings = Field(default_factory=SupervisorSettings)
     links: LinkSettings = Field(default_factory=LinkSettings)
     metrics: MetricsSettings = Field(default_factory=MetricsSettings)

@@ -30,6 +30,9 @@ class Easel:
     Args:
         host: the display process's surroundings.
         shared: whether another process reads the pictures, so that they must lie in a ring.
+
+    Attributes:
+        coming_size: of the pictures to come, until ``prepare`` has made ready for them.
     """
 
     def __init__(self, host: StageHost, shared: bool) -> None:
@@ -38,7 +41,7 @@ class Easel:
         self._lease: RingLease | None = None
         self._pool = SlotPool(0)
         self._private: ImageBgr = np.empty((0, 0, 3), np.uint8)
-        self._coming_size: SizeHW | None = None
+        self.coming_size: SizeHW | None = None
         host.on_ring = self._expect
 
     def share(self) -> None:
@@ -47,14 +50,14 @@ class Easel:
 
     def _expect(self, role: str, size_hw: SizeHW) -> None:
         if role == CAPTURED:
-            self._coming_size = size_hw
+            self.coming_size = size_hw
 
     def prepare(self) -> bool:
         """Make ready what the pictures to come need; whether there was anything to do."""
-        if self._coming_size is None:
+        if self.coming_size is None:
             return False
-        self._fit(self._coming_size)
-        self._coming_size = None
+        self._fit(self.coming_size)
+        self.coming_size = None
         return True
 
     def _fit(self, size_hw: SizeHW) -> bool:

@@ -156,7 +156,8 @@ class Presented:
     first presented frame that carries a mask. ``synthetic`` marks pictures we made ourselves ("no signal").
     ``mask_stamps`` is the way of the mask: capture, preprocess and infer of the frame it was computed from, and
     overlay's making it ready; empty without a mask. ``hud`` is what the HUD's panel covers. ``lost`` are the frames
-    between the one handed over before and this one.
+    between the one handed over before and this one. ``copy_raw`` writes the picture as captured into an
+    array of its size (False if it is gone); only the presenting sink gets it.
     """
 
     frame: Frame
@@ -167,6 +168,7 @@ class Presented:
     mask_stamps: tuple[Stamp, ...] = ()
     hud: Box | None = None
     lost: tuple[Lost, ...] = ()
+    copy_raw: Callable[[ImageBgr], bool] | None = None
 
     @property
     def video_delay_ns(self) -> int:

@@ -20,11 +20,13 @@ from .host import StageHost
 from .hud import no_signal_picture
 from .link import LinkReader, Received
 from .losses import LossLog
+from .operator import Operator
 from .overlay import Answer, Blanker, OverlayStage, answer_from_mask, failure
 from .sink import SinkContext, open_sink, parse_sink
 from .source import is_live
 from .supervision import StageState
 from .tally import PresentTally
+from .window_sink import WindowSink
 from .wire import FrameHeader, Kind, Place, PresentedHeader, WireError, unpack_fail, unpack_frame, unpack_mask
 
 _SILENCE_NS = 500_000_000
@@ -36,6 +38,8 @@ _EXPECTED_SIZE_HW = (576, 720)
 _FIRST_LINK_NS = 3_000_000_000
 _LAST_MASKS_NS = 500_000_000
 _UNANSWERED_NS = 10_000_000_000
+_WINDOW_PATIENCE_NS = 2_500_000_000
+"""In every-frame mode every frame is shown: what a window may take for one until it counts as lost."""
 
 
 @dataclass(slots=True)
@@ -53,6 +57,10 @@ class Presenter:
         self.host = host
         config, board = host.config, host.board
         cv2.setNumThreads(1)
+        # First, so that a window comes up while the rest is made ready.
+        self._sink = open_sink(
+            parse_sink(host.spec.presenting), SinkContext(None, config.window.model_dump(), host.incarnation)
+        )
         self._every_frame = host.spec.every_frame
         self._max_backlog = config.overlay.max_backlog_frames
         self._added_delay_ns = int(config.overlay.added_delay_ms * 1e6)
@@ -89,12 +97,26 @@ class Presenter:
         self._restarts = {stage: board.cell(f"{stage}.restarts") for stage in ("preprocess", "infer")}
         self._service = board.histogram("overlay.service")
         self._wait = board.histogram("overlay.wait")
-        self._sink = open_sink(parse_sink(host.spec.presenting), SinkContext())
+        self._operator: Operator | None = None
+        if isinstance(self._sink, WindowSink):
+            self._sink.patience_ns = _WINDOW_PATIENCE_NS if self._every_frame else self._sink.patience_ns
+            self._operator = Operator(host, self._sink, self.set_recording, lambda: self.recording)
+
+    @property
+    def recording(self) -> RecordingState:
+        """What is known of the recording of the session."""
+        return self._handover.recording
+
+    def set_recording(self, on: bool) -> None:
+        """Have the recording of the session started or stopped."""
+        self._handover.set_recording(on)
 
     def run(self) -> None:
         """Present until told to stop."""
         gc.freeze()  # what is there by now stays; a collection in mid-run then has little to look at
         self._wait_for_record()
+        if isinstance(self._sink, WindowSink) and not self.host.incarnation:
+            self._sink.wait_until_open()
         self.host.say("ready")
         try:
             while not self.host.stopping:
@@ -104,6 +126,8 @@ class Presenter:
                 else:
                     self.host.poll(self._patience_ms())
         finally:
+            if self._operator is not None:
+                self._operator.close()
             self._sink.close()
             self._frames_link.close()
             self._masks_link.close()
@@ -123,6 +147,8 @@ class Presenter:
     def step(self) -> bool:
         """Do the most urgent thing that can be done; False if there is nothing but to wait."""
         self._handover.service()
+        if self._operator is not None:
+            self._operator.service()
         for message in self._frames_link.receive():
             self._take_frame(message)
         self._masks.extend(self._masks_link.receive())
@@ -133,7 +159,10 @@ class Presenter:
         if self._masks:
             self._take_mask()
             return True
+        coming = self._easel.coming_size
         if self._easel.prepare():
+            if self._operator is not None and coming is not None:
+                self._operator.expect(coming)
             return True
         self._mind_the_end()
         self._mind_the_silence()
@@ -170,15 +199,6 @@ class Presenter:
         self._annotations_ended = self._end_told = False
         self._losses.received(header)
         self._frames.append(Waiting(message, header))
-
-    @property
-    def recording(self) -> RecordingState:
-        """What is known of the recording of the session."""
-        return self._handover.recording
-
-    def set_recording(self, on: bool) -> None:
-        """Have the recording of the session started or stopped."""
-        self._handover.set_recording(on)
 
     def _is_done(self, key: FrameKey) -> bool:
         """Whether a frame was presented already, and handed to the record process if there is one.
@@ -267,18 +287,22 @@ class Presenter:
         )
         if self._added_delay_ns:
             self.host.clock.sleep_until_ns(header.capture_ns + self._added_delay_ns)
-        self._sink.write(Presented(frame, note))
+        self._sink.write(Presented(frame, note, hud=hud, copy_raw=lambda out: self._copy_raw(header, out)))
         present_ns = self.host.clock.now_ns()
-        first = answer is not None and not answer.presented and note.state.drawn
+        drawn = getattr(self._sink, "shown", True)
+        first = drawn and answer is not None and not answer.presented and note.state.drawn
         delay_ns = present_ns - answer.capture_ns if first and answer is not None else None
         if answer is not None and first:
             answer.presented = True
         if not self._tally.presented_before(header.key):
-            self._tally.count(header, note, present_ns, delay_ns)
+            self._tally.count(header, note, present_ns, delay_ns, drawn)
         self._last_frame_ns = present_ns
         self._service.record(present_ns - begun_ns)
-        if self._blanker is not None:
-            self._blanker.blank(canvas.image_bgr, header, answer, hud)
+        self._blank(canvas.image_bgr, header, answer, hud)
+        if self._operator is not None:
+            self._operator.keep_picture(
+                canvas.image_bgr, lambda out: self._copy_raw(header, out) and self._blank(out, header, answer)
+            )
         stamps = (*header.stamps, Stamp("overlay", begun_ns, present_ns))
         way = answer.stamps if answer is not None and note.mask_seq is not None else ()
         shown = answer if answer is not None and note.mask_crc32 is not None else None
@@ -296,8 +320,18 @@ class Presenter:
         else:
             self._losses.lost(header.key, "not_logged")
         self._last_header = header
-        if getattr(self._sink, "wants_stop", False):
-            self.host.say("quit")
+
+    def _copy_raw(self, header: FrameHeader, out: ImageBgr) -> bool:
+        ring = self.host.ring(header.ring)
+        return ring is not None and ring.copy(header.slot, header.generation, out)
+
+    def _blank(
+        self, image_bgr: ImageBgr, header: FrameHeader, answer: Answer | None, hud: Box | None = None
+    ) -> bool:
+        """Make a picture fit to be kept; True, so that it can stand at the end of a condition."""
+        if self._blanker is not None:
+            self._blanker.blank(image_bgr, header, answer, hud)
+        return True
 
     def _settle(self, message: Received, canvas: Canvas) -> None:
         """Nobody needs this frame any more."""

@@ -36,6 +36,7 @@ class FrameCounts:
         annotated: presented with a valid mask (fresh or held), be it empty.
         positive: presented with something drawn, None if not counted.
         in_flight: captured, neither presented nor dropped when the run ended.
+        not_shown: of those presented, what a window whose display was away or slow did not draw.
     """
 
     captured: int = 0
@@ -45,6 +46,7 @@ class FrameCounts:
     dropped: Counts = field(default_factory=dict)
     in_flight: int = 0
     synthetic: int = 0
+    not_shown: int = 0
     ledger_closed: bool = True
 
 

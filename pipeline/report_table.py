@@ -125,6 +125,8 @@ def _frames(report: Report) -> Table:
     table.add_row("dropped", format_drops(frames.dropped))
     table.add_row("still under way at the end", f"{frames.in_flight:,}")
     table.add_row("made by us (no signal)", f"{frames.synthetic:,}")
+    if frames.not_shown:
+        table.add_row("not drawn: the window was away or slow", f"{frames.not_shown:,}")
     table.add_row("longest freeze, ms", format_ms(report.longest_freeze_ms))
     table.add_row("masks computed / shown", f"{masks.computed:,} / {masks.presented:,}")
     return table

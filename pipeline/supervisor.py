@@ -164,7 +164,7 @@ class Supervisor:
             "recording": self._on_recording,
             "recording_state": self._on_recording_state,
             "error": self._on_error,
-            "log": lambda stage, message: self._note(stage.name, message["message"], message["level"]),
+            "log": self._on_log,
             "quit": lambda *_: self.finish(),
         }
         # Live video is shown before any model is loaded.
@@ -560,9 +560,9 @@ class Supervisor:
         self._recorded_all = True
         self._over = self._over or self._presented_all
 
-    def _on_sink_failed(self, _: Watched, message: dict[str, Any]) -> None:
+    def _on_sink_failed(self, stage: Watched, message: dict[str, Any]) -> None:
         self.outcome.failed_sinks[message["sink"]] = message["message"]
-        self._note("record", message["message"], "error")
+        self._note(stage.name, message["message"], "error")
         failed = self.outcome.failed_sinks
         session_failed = "record" in failed or all(
             f"record:{name}" in failed for name in self.spec.session_sinks
@@ -574,6 +574,8 @@ class Supervisor:
     def _on_recording(self, _: Watched, message: dict[str, Any]) -> None:
         """Start or stop recording the session; the record process is started when it is first wanted."""
         if not self.spec.session or self._finishing_ns or self._presented_all:
+            why = "the run is ending" if self.spec.session else "this run has no session"
+            self._tell_recording({"on": False, "reason": why})
             return
         self._recording = bool(message["on"])
         record = self._stages["record"]
@@ -602,6 +604,12 @@ class Supervisor:
             self._note(stage.name, message["message"], "error")
         else:
             self.fail(message["message"], ExitCode(message["exit_code"]))
+
+    def _on_log(self, stage: Watched, message: dict[str, Any]) -> None:
+        if message["level"] == "info":  # a key pressed, a snapshot kept: nothing that went wrong
+            self._tell("info", message["message"])
+        else:
+            self._note(stage.name, message["message"], message["level"])
 
     def _note(self, where: str, what: str, level: str = "warning") -> None:
         self.outcome.events.append((time.monotonic_ns(), where, what))

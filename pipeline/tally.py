@@ -45,12 +45,21 @@ class PresentTally:
         cells = self._cells
         return FrameKey(cells["last_source_id"].value, cells["last_loop"].value, cells["next_seq"].value)
 
-    def count(self, header: FrameHeader, note: Annotation, present_ns: int, delay_ns: int | None) -> None:
-        """Count one presented frame; ``delay_ns`` is the mask's annotation delay if this frame is its first."""
+    def count(
+        self, header: FrameHeader, note: Annotation, present_ns: int, delay_ns: int | None, shown: bool = True
+    ) -> None:
+        """Count one presented frame; ``delay_ns`` is the mask's annotation delay if this frame is its first.
+
+        What a window that was away did not show has no delay, and lasts as a freeze.
+        """
         key = header.key
-        video_delay_ns = present_ns - header.capture_ns
-        self._video_delay.record(video_delay_ns)
-        self._source_delays[key.source_id][0].record(video_delay_ns)
+        if shown:
+            video_delay_ns = present_ns - header.capture_ns
+            self._video_delay.record(video_delay_ns)
+            self._source_delays[key.source_id][0].record(video_delay_ns)
+            self._note_interval(present_ns)
+        else:
+            self._cells["not_shown"].add()
         if delay_ns is not None:
             self._cells["masks_presented"].add()
             self._annotation_delay.record(delay_ns)
@@ -66,17 +75,16 @@ class PresentTally:
             source["positive"].add()
         self._cells["mask_state"].value = note.state
         self._cells["mask_age_ns"].value = -1 if note.mask_age_ns is None else note.mask_age_ns
-        self._note_interval(present_ns)
+        self._cells["first_present_ns"].value = self._cells["first_present_ns"].value or present_ns
+        self._cells["last_present_ns"].value = present_ns
         self._cells["last_loop"].value, self._cells["last_source_id"].value = key.loop, key.source_id
         self._cells["next_seq"].value = key.seq + 1
         self._cells["presented"].add()
 
     def _note_interval(self, present_ns: int) -> None:
         cells = self._cells
-        if cells["last_present_ns"].value:
-            interval_ns = present_ns - cells["last_present_ns"].value
+        if cells["last_shown_ns"].value:
+            interval_ns = present_ns - cells["last_shown_ns"].value
             self._interval.record(interval_ns)
             cells["longest_freeze_ns"].value = max(cells["longest_freeze_ns"].value, interval_ns)
-        else:
-            cells["first_present_ns"].value = present_ns
-        cells["last_present_ns"].value = present_ns
+        cells["last_shown_ns"].value = present_ns

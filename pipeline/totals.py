@@ -73,6 +73,7 @@ def frame_counts(board: Board, video: LinkTotals, every_frame: bool) -> FrameCou
         dropped=dropped,
         in_flight=in_flight,
         synthetic=board.value("overlay.synthetic"),
+        not_shown=board.value("overlay.not_shown"),
     )
 
 

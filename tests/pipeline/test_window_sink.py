@@ -1,124 +1,280 @@
-"""The window: what it asks of the toolkit, how the user ends a run, and what happens without a display.
+"""The window on a real X server without a screen (Xvfb): what is seen, what keys do, and a display that goes away.
 
-Most tests put a toolkit of our own in place of OpenCV's, since Qt ends the process where there is no
-display. One shows a picture on a real X server without a screen (Xvfb) and reads it back from there.
+Pictures are read back from the server and keys pressed there, so that a test sees what a user would.
 """
 
-import os
-import shutil
-import struct
-import subprocess
+import signal
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 
 from endostream.configs.errors import SinkError
-from endostream.pipeline import window_sink
-from endostream.pipeline.frame import ImageBgr
+from endostream.pipeline.frame import Box, ImageBgr, Presented
 from endostream.pipeline.sink import SinkContext, SinkSpec, check_sink, parse_sink
-from endostream.pipeline.window_sink import WindowSink
+from endostream.pipeline.window_picture import MARKS_OFF, RECORDING
+from endostream.pipeline.window_sink import WindowRequest, WindowSink
 
 from .sink_contract import SinkContract, picture, presented
+from .x_display import XDisplay, wait_until
 
-NO_KEY = -1
+FINISHED, RAW = (10, 200, 60), (90, 40, 160)
+HEIGHT, WIDTH = 240, 320
 
 
-class Toolkit:
-    """Stands in for OpenCV's highgui: one window, a key that can be pressed, and the pictures shown."""
-
-    def __init__(self) -> None:
-        self.shown: list[ImageBgr] = []
-        self.size_wh: tuple[int, int] | None = None
-        self.key = NO_KEY
-        self.open = False
-        self.ended = False
-
-    def namedWindow(self, title: str, flags: int) -> None:  # noqa: N802
-        self.open = True
-
-    def resizeWindow(self, title: str, width: int, height: int) -> None:  # noqa: N802
-        self.size_wh = (width, height)
-
-    def getWindowProperty(self, title: str, name: int) -> float:  # noqa: N802
-        if self.ended:
-            raise cv2.error("NULL guiReceiver (please create a window)")
-        return 1.0 if self.open else 0.0
-
-    def imshow(self, title: str, image: ImageBgr) -> None:
-        self.shown.append(image.copy())
-
-    def pollKey(self) -> int:  # noqa: N802
-        return self.key
-
-    def destroyWindow(self, title: str) -> None:  # noqa: N802
-        assert self.open
-        self.open = False
+@pytest.fixture(scope="module")
+def shared_display() -> Iterator[XDisplay]:
+    with XDisplay() as screen:
+        yield screen
 
 
 @pytest.fixture
-def toolkit(monkeypatch: pytest.MonkeyPatch) -> Toolkit:
-    toolkit = Toolkit()
-    for name in ("namedWindow", "resizeWindow", "getWindowProperty", "imshow", "pollKey", "destroyWindow"):
-        monkeypatch.setattr(cv2, name, getattr(toolkit, name))
-    monkeypatch.setattr(window_sink, "_PROBE", "")
-    monkeypatch.setenv("DISPLAY", ":0")
-    return toolkit
+def display(shared_display: XDisplay, monkeypatch: pytest.MonkeyPatch) -> XDisplay:
+    monkeypatch.setenv("DISPLAY", shared_display.name)
+    return shared_display
 
 
 @pytest.fixture
-def sink(toolkit: Toolkit) -> Iterator[WindowSink]:
-    with WindowSink(parse_sink("window"), SinkContext()) as sink:
+def sink(display: XDisplay) -> Iterator[WindowSink]:
+    with open_window() as sink:
         yield sink
 
 
-@pytest.mark.usefixtures("toolkit")
+def open_window(**options: bool) -> WindowSink:
+    sink = WindowSink(parse_sink("window"), SinkContext(None, dict(options)))
+    sink.wait_until_open()
+    return sink
+
+
+def flat(colour: tuple[int, int, int], height: int = HEIGHT, width: int = WIDTH) -> ImageBgr:
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+def frame(seq: int = 0, image: ImageBgr | None = None) -> Presented:
+    """A finished picture whose captured one has another colour, with a HUD."""
+
+    def copy_raw(out: ImageBgr) -> bool:
+        out[:] = RAW
+        return True
+
+    finished = flat(FINISHED) if image is None else image
+    return presented(seq, finished, hud=Box(0, 0, 40, 20), copy_raw=copy_raw)
+
+
+def show(sink: WindowSink, shown: Presented | None = None) -> None:
+    """Write until it was drawn: a machine under load may take longer than a frame may wait."""
+    record = shown or frame()
+
+    def drawn() -> bool:
+        sink.write(record)
+        return sink.shown
+
+    wait_until(drawn, "a picture")
+
+
+def requests(sink: WindowSink, count: int) -> list[WindowRequest]:
+    found: list[WindowRequest] = []
+
+    def enough() -> bool:
+        sink.service()
+        found.extend(sink.take_requests())
+        return len(found) >= count
+
+    wait_until(enough, f"{count} requests")
+    return found
+
+
+def press(sink: WindowSink, display: XDisplay, key: str) -> WindowRequest:
+    display.press(key)
+    (request,) = requests(sink, 1)
+    show(sink)
+    return request
+
+
+def has(screen: ImageBgr, colour: tuple[int, int, int], least_px: int = 500) -> bool:
+    return int((screen == colour).all(axis=2).sum()) >= least_px
+
+
+@pytest.mark.usefixtures("display")
 class TestWindowSink(SinkContract):
     address = "window"
 
 
-def test_the_window_takes_the_size_of_the_first_picture(sink: WindowSink, toolkit: Toolkit) -> None:
-    sink.write(presented(0, picture(48, 64)))
-    sink.write(presented(1, picture(31, 17)))
-    assert toolkit.size_wh == (64, 48)
-    np.testing.assert_array_equal(toolkit.shown[1], picture(31, 17))
+def test_the_spec_is_a_presenting_one() -> None:
+    assert parse_sink("window") == SinkSpec("window", "", "window")
 
 
-@pytest.mark.parametrize("key", [ord("q"), ord("Q"), 27])
-def test_q_and_escape_ask_for_the_end(sink: WindowSink, toolkit: Toolkit, key: int) -> None:
-    sink.write(presented(0))
-    assert not sink.wants_stop
-    toolkit.key = key
-    sink.write(presented(1))
-    assert sink.wants_stop
-    assert len(toolkit.shown) == 2
+def test_a_picture_appears_byte_for_byte_in_a_window_of_its_size(sink: WindowSink, display: XDisplay) -> None:
+    image = picture(HEIGHT, WIDTH)
+    show(sink, presented(0, image))
+    screen = display.screen()
+    rows, columns = np.nonzero(screen.any(axis=2))
+    top, left = int(rows.min()), int(columns.min())
+    np.testing.assert_array_equal(screen[top : top + HEIGHT, left : left + WIDTH], image)
 
 
-@pytest.mark.parametrize("key", [NO_KEY, ord("x"), 0])
-def test_no_other_key_does(sink: WindowSink, toolkit: Toolkit, key: int) -> None:
-    toolkit.key = key
-    sink.write(presented(0))
-    assert not sink.wants_stop
+def test_keys_become_requests(sink: WindowSink, display: XDisplay) -> None:
+    show(sink)
+    pressed = [press(sink, display, key) for key in ("q", "Q", "Escape", "s", "r", "h", "question")]
+    assert pressed == [
+        WindowRequest("quit", "q", "quit"),
+        WindowRequest("quit", "q", "quit"),
+        WindowRequest("quit", "escape", "quit"),
+        WindowRequest("snapshot", "s", "snapshot"),
+        WindowRequest("record", "r", "record"),
+        WindowRequest("view", "h", "help on"),
+        WindowRequest("view", "?", "help off"),
+    ]
 
 
-@pytest.mark.parametrize("ended", [False, True])
-def test_closing_the_window_asks_for_the_end_and_opens_no_other(
-    sink: WindowSink, toolkit: Toolkit, ended: bool
+def test_marks_off_shows_the_captured_picture_under_the_hud_and_says_so(
+    sink: WindowSink, display: XDisplay
 ) -> None:
-    """Qt's back end of OpenCV raises from every call once its last window is gone."""
-    sink.write(presented(0))
-    toolkit.open, toolkit.ended = False, ended
-    sink.write(presented(1))
-    assert sink.wants_stop
-    assert len(toolkit.shown) == 1
+    show(sink)
+    assert has(display.screen(), FINISHED, 70_000) and not has(display.screen(), RAW, 1)
+    assert press(sink, display, "o").words == "marks off"
+    screen = display.screen()
+    assert has(screen, RAW, 60_000) and has(screen, MARKS_OFF.paper)
+    assert int((screen == FINISHED).all(axis=2).sum()) == 40 * 20  # the HUD
+    assert press(sink, display, "o").words == "marks on"
+    assert not has(display.screen(), RAW, 1) and not has(display.screen(), MARKS_OFF.paper, 1)
+
+
+def test_side_by_side_shows_both(sink: WindowSink, display: XDisplay) -> None:
+    show(sink)
+    assert press(sink, display, "b").words == "side by side on"
+    screen = display.screen()
+    assert has(screen, RAW, 17_000) and has(screen, FINISHED, 17_000)
+    assert (
+        np.nonzero((screen == RAW).all(axis=2))[1].max()
+        < np.nonzero((screen == FINISHED).all(axis=2))[1].min()
+    )
+
+
+def test_full_screen_fills_the_screen_and_goes_back(sink: WindowSink, display: XDisplay) -> None:
+    """Xvfb has no window manager, as a kiosk has none."""
+    show(sink)
+    assert press(sink, display, "f").words == "full screen on"
+    wait_until(lambda: (show(sink), has(display.screen(), FINISHED, 290_000))[1], "a full screen")
+    assert press(sink, display, "f").words == "full screen off"
+    wait_until(lambda: (show(sink), not has(display.screen(), FINISHED, 100_000))[1], "a small window")
+
+
+@pytest.mark.usefixtures("display")
+def test_it_can_begin_with_a_full_screen(display: XDisplay) -> None:
+    with open_window(full_screen=True) as sink:
+        wait_until(lambda: (show(sink), has(display.screen(), FINISHED, 290_000))[1], "a full screen")
+
+
+def test_a_window_made_wider_has_black_bars(sink: WindowSink, display: XDisplay) -> None:
+    show(sink)
+    display.resize_window(600, 240)
+
+    def settled() -> bool:
+        show(sink)
+        columns = np.flatnonzero((display.screen()[:240] == FINISHED).all(axis=2).any(axis=0))
+        return (int(columns[0]), int(columns[-1])) == (140, 459)
+
+    wait_until(settled, "a picture in the middle")
+    assert not display.screen()[:240, :140].any() and not display.screen()[:240, 460:600].any()
+
+
+def test_recording_is_shown_and_why_it_is_not(sink: WindowSink, display: XDisplay) -> None:
+    sink.tell_recording(True, "")
+    show(sink)
+    assert RECORDING.dot is not None
+    assert has(display.screen(), RECORDING.dot, 30)
+    sink.tell_recording(False, "disk full")
+    show(sink)
+    assert not has(display.screen(), RECORDING.dot, 1)
+    assert has(display.screen(), (40, 30, 190))
+
+
+def test_help_lies_over_the_picture(sink: WindowSink, display: XDisplay) -> None:
+    show(sink)
+    press(sink, display, "h")
+    assert has(display.screen(), (28, 24, 22), 10_000)
+
+
+def test_the_close_button_asks_for_the_end(sink: WindowSink, display: XDisplay) -> None:
+    show(sink)
+    display.close_window()
+    assert requests(sink, 1) == [WindowRequest("quit", "close button", "quit")]
+
+
+def test_keys_are_heard_before_the_first_picture(sink: WindowSink, display: XDisplay) -> None:
+    wait_until(display.window, "the window")
+    display.press("q")
+    assert requests(sink, 1) == [WindowRequest("quit", "q", "quit")]
+
+
+def test_a_killed_window_comes_back_looking_the_same(sink: WindowSink, display: XDisplay) -> None:
+    show(sink)
+    press(sink, display, "o")
+    assert sink._process is not None
+    sink._process.kill()
+    sink._process.wait(20)
+    show(sink)
+    assert has(display.screen(), RAW, 60_000)
+    (lost, back) = sink.take_notes()
+    assert lost[0] == "error" and "ended with code -9" in lost[1] and "the run goes on unseen" in lost[1]
+    assert back[0] == "info" and back[1].startswith("window: is back after ")
+    assert sink.lost_because == ""
+
+
+def test_a_display_that_hangs_holds_up_nothing_and_the_window_comes_back_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with XDisplay() as screen:
+        monkeypatch.setenv("DISPLAY", screen.name)
+        with open_window() as sink:
+            show(sink)
+            missed = sink.missed
+            screen.process.send_signal(signal.SIGSTOP)
+
+            def noticed() -> bool:
+                sink.write(frame())
+                return bool(sink.lost_because)
+
+            wait_until(noticed, "that it hangs")
+            assert not sink.shown and sink.missed > missed
+            assert "the display has not answered for 2 s" in sink.take_notes()[0][1]
+            screen.process.send_signal(signal.SIGCONT)
+            show(sink)
+            assert has(screen.screen(), FINISHED, 70_000)
+
+
+def test_a_display_that_is_gone_and_comes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    with XDisplay() as first:
+        monkeypatch.setenv("DISPLAY", first.name)
+        with open_window() as sink:
+            show(sink)
+            first.end()
+
+            def noticed() -> bool:
+                sink.write(frame())
+                return bool(sink.lost_because)
+
+            wait_until(noticed, "that it is gone")
+            with XDisplay(number=first.name) as second:
+                show(sink)
+                assert has(second.screen(), FINISHED, 70_000)
+            assert [level for level, _ in sink.take_notes()][:2] == ["error", "info"]
+
+
+def test_a_window_that_is_closed_leaves_no_process(display: XDisplay) -> None:
+    sink = open_window()
+    process = sink._process
+    assert process is not None and process.poll() is None
     sink.close()
+    assert process.returncode == 0
+    wait_until(lambda: display.window() is None, "an empty screen")
 
 
 def test_without_display_the_message_names_it_and_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("DISPLAY", raising=False)
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(sys, "platform", "linux")
     for attempt in (check_sink, lambda spec: WindowSink(spec, SinkContext())):
         with pytest.raises(SinkError, match=r"sink window: DISPLAY='', it is not set; .*Try: --sink null"):
@@ -128,68 +284,15 @@ def test_without_display_the_message_names_it_and_a_way_out(monkeypatch: pytest.
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="X11 only")
 def test_a_display_that_does_not_answer_is_found_out_without_dying(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISPLAY", ":4711")
-    with pytest.raises(SinkError, match=r"DISPLAY=':4711', it takes no window; .*Try: --sink null"):
+    with pytest.raises(
+        SinkError, match=r"sink window: DISPLAY=':4711', .+; expected a screen\. Try: --sink null"
+    ):
         check_sink(parse_sink("window"))
+    with pytest.raises(SinkError, match=r"DISPLAY=':4711', .+; expected a screen"):
+        open_window()
 
 
-SHOW = """
-import sys
-from fractions import Fraction
-import numpy as np
-from endostream.pipeline.frame import Frame, FrameKey, Presented
-from endostream.pipeline.sink import SinkContext, check_sink, open_sink, parse_sink
-
-check_sink(parse_sink("window"))
-image = np.full((240, 320, 3), (10, 200, 60), np.uint8)
-with open_sink(parse_sink("window"), SinkContext()) as sink:
-    for seq in range(20):
-        sink.write(Presented(Frame(FrameKey(0, 0, seq), seq, Fraction(1, 25), 0, image)))
-    print("shown", sink.wants_stop, flush=True)
-    sys.stdin.read()
-"""
-
-
-def screen_of(folder: Path) -> ImageBgr:
-    """The picture on Xvfb's screen, BGR, from the XWD file it keeps: big-endian header, then 32-bit pixels."""
-    content = (folder / "Xvfb_screen0").read_bytes()
-    header = struct.unpack(">25I", content[:100])
-    header_bytes, width, height, line_bytes, colours = header[0], header[4], header[5], header[12], header[19]
-    pixels = np.frombuffer(content, np.uint8, height * line_bytes, header_bytes + 12 * colours)
-    return pixels.reshape(height, line_bytes)[:, : 4 * width].reshape(height, width, 4)[..., :3]
-
-
-@pytest.fixture
-def display(tmp_path: Path) -> Iterator[str]:
-    """An X server on a number it chooses itself."""
-    if shutil.which("Xvfb") is None:
-        pytest.skip("no Xvfb here. Try: apt-get install xvfb")
-    read_fd, write_fd = os.pipe()
-    command = ["Xvfb", "-displayfd", str(write_fd), "-screen", "0", "640x480x24", "-fbdir", str(tmp_path)]
-    with subprocess.Popen(
-        [*command, "-nolisten", "tcp"], pass_fds=(write_fd,), stderr=subprocess.DEVNULL
-    ) as server:
-        os.close(write_fd)
-        with os.fdopen(read_fd) as number:
-            yield f":{number.readline().strip()}"
-        server.terminate()
-        server.wait(timeout=20)
-
-
-def test_a_picture_appears_on_a_real_display(display: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", SHOW]
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "DISPLAY": display},
-    ) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "shown False\n"
-        on_screen = (screen_of(tmp_path) == (10, 200, 60)).all(axis=2)
-        child.communicate("", timeout=20)
-    assert on_screen.sum() >= 0.9 * 240 * 320
-
-
-def test_the_spec_is_a_presenting_one() -> None:
-    assert parse_sink("window") == SinkSpec("window", "", "window")
+def test_only_the_windows_own_process_loads_the_toolkit(sink: WindowSink) -> None:
+    """Xlib ends whoever holds a display that goes away."""
+    show(sink)
+    assert "pygame" not in sys.modules
