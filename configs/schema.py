@@ -15,6 +15,7 @@ from .setting import Section, setting
 RunMode = Literal["live", "every-frame"]
 _SPEED = re.compile(r"(\d+(?:\.\d*)?|\.\d+)x")
 _COLOUR = re.compile(r"#[0-9a-fA-F]{6}")
+_TCP_ADDRESS = re.compile(r"tcp://(\[[0-9a-fA-F:.%\w-]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 
 
 def speed_factor(speed: str) -> float | None:
@@ -46,6 +47,23 @@ def frame_rate(fps: str | float) -> Fraction:
     return rate
 
 
+def tcp_address(address: str) -> tuple[str, int]:
+    """Host and port of ``tcp://HOST:PORT``; brackets around an IPv6 host are taken off.
+
+    Raises:
+        ValueError: none of this form, or a port above 65535.
+    """
+    match = _TCP_ADDRESS.fullmatch(address)
+    if match is None or int(match[2]) > 65_535:
+        raise ValueError("no such address")
+    return match[1].strip("[]"), int(match[2])
+
+
+def _check_address(address: str) -> str:
+    tcp_address(address)
+    return address
+
+
 def _check_speed(speed: str) -> str:
     speed_factor(speed)
     return speed
@@ -65,6 +83,7 @@ def _check_colour(colour: str) -> str:
 Speed = Annotated[str, AfterValidator(_check_speed)]
 Rate = Annotated[str | int | float, AfterValidator(_check_rate)]
 Colour = Annotated[str, AfterValidator(_check_colour)]
+TcpAddress = Annotated[str, AfterValidator(_check_address)]
 
 
 def _probability(what: str) -> Any:
@@ -292,7 +311,29 @@ class InferSettings(Section):
         gt=0,
         le=3600,
     )
+    host: TcpAddress | None = setting(
+        None,
+        "Address of an endostream infer-host that computes the masks, null for this machine.",
+        expected="tcp://HOST:PORT, or null",
+    )
+    keys: str | None = setting(
+        None, "Folder of CURVE keys (endostream keys new) for a host that is not on this machine."
+    )
+    reply_timeout_s: float = setting(
+        1.0, "In live mode, a host that has not answered for so long counts as lost.", "s", gt=0, le=60
+    )
+    host_patience_s: float = setting(
+        30.0, "In every-frame mode, how long a frame waits for a lost host.", "s", gt=0, le=3600
+    )
     nice: int = _nice(5, "infer")
+
+    def check(self) -> None:
+        """Raise ValueError for what no single setting can tell."""
+        if self.host is not None and self.reply_timeout_s >= self.hang_timeout_s:
+            raise ValueError(
+                f"infer.reply_timeout_s: {self.reply_timeout_s:g}; "
+                f"expected below infer.hang_timeout_s ({self.hang_timeout_s:g})"
+            )
 
 
 class OverlaySettings(Section):
@@ -475,6 +516,7 @@ class Config(Section):
         """Check what no single setting can."""
         self.live.check()
         self.memory.check()
+        self.infer.check()
         window, ahead, slots = (
             self.links.window_frames,
             self.capture.lookahead_frames,

@@ -1,11 +1,18 @@
 """Starts the two stages of the annotation path with the loop that links them. Nothing else is decided here."""
 
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 from endostream.models.segmenter import segmenter_input_hw
 
 from .host import StageHost
-from .infer import InferStage
+from .infer import InferStage, mask_bytes
 from .preprocess import PreprocessStage
-from .stage import Stage, StageLoop
+from .stage import Drop, Stage, StageLoop
+
+if TYPE_CHECKING:
+    from .remote_infer import RemoteInferStage
 
 _TELL_AGAIN_NS = 1_000_000_000
 
@@ -29,6 +36,9 @@ def run_preprocess(host: StageHost) -> None:
 def run_infer(host: StageHost) -> None:
     """Run infer until the supervisor says stop; say what it builds while opening, and then what computes the masks."""
     infer = host.config.infer
+    if infer.host is not None:
+        StageLoop(host, _remote_stage(host, infer.host), "preprocess-infer", "infer-overlay").run()
+        return
     told = BuildTold(host)
     stage = InferStage(infer.segmenter, infer.options, infer.runtime, told)
     looped: Stage = stage
@@ -41,9 +51,46 @@ def run_infer(host: StageHost) -> None:
 
     def opened() -> None:
         info = stage.segmenter.info
-        host.say("segmenter", name=info.name, runtime=info.runtime, passed_over=info.passed_over)
+        host.say(
+            "segmenter",
+            name=info.name,
+            runtime=info.runtime,
+            passed_over=info.passed_over,
+            weights_sha256=info.weights_sha256,
+        )
 
     StageLoop(host, looped, "preprocess-infer", "infer-overlay").run(opened)
+
+
+def _remote_stage(host: StageHost, address: str) -> "RemoteInferStage":
+    """The stage that asks an infer host; its modules are imported only where there is one."""
+    from .infer_client import InferClient
+    from .infer_connection import HostSettings
+    from .remote_infer import RemoteInferStage
+    from .remote_wire import Terms
+
+    infer = host.config.infer
+    input_hw = segmenter_input_hw(infer.segmenter, infer.options)
+    terms = Terms(infer.segmenter, input_hw, metadata.version("endostream"))
+
+    def agreed(there: Terms) -> None:
+        runtime = f"{there.runtime} at {address}"
+        weights_sha256 = there.weights_sha256 or None
+        host.say(
+            "segmenter", name=there.segmenter, runtime=runtime, passed_over={}, weights_sha256=weights_sha256
+        )
+
+    def alive() -> None:
+        host.busy()
+        host.read_control()
+        if host.stopping:
+            raise Drop("network", "network: the run has ended")
+
+    settings = HostSettings(address, None if infer.keys is None else Path(infer.keys), terms)
+    client = InferClient(host.context, settings, mask_bytes(input_hw), host.clock, host.log, agreed)
+    if host.spec.every_frame:
+        return RemoteInferStage(client, infer.hang_timeout_s, infer.host_patience_s, alive)
+    return RemoteInferStage(client, infer.reply_timeout_s, 0.0, alive)
 
 
 class BuildTold:

@@ -26,9 +26,18 @@ LINKS = (
 
 WRITER_CAUSES = ("no_reader", "link_full")
 """Why a writer did not send: nobody there to read; as many under way as the window allows."""
-READER_CAUSES = ("superseded", "overwritten", "duplicate", "invalid", "source_changed", "stage_error")
+READER_CAUSES = (
+    "superseded",
+    "overwritten",
+    "duplicate",
+    "invalid",
+    "source_changed",
+    "stage_error",
+    "network",
+)
 """Why a reader did not use a message: a newer one was there; its slot was overwritten; it had it already; it could
-not be parsed or did not fit; it belongs to another source or loop; the stage failed on it."""
+not be parsed or did not fit; it belongs to another source or loop; the stage failed on it; the infer host on another
+machine could not be reached or did not answer."""
 SINK_CAUSES = ("sink_full", "sink_failed", "end_of_run", "no_key_frame", "no_picture")
 """Why a sink did not write: its queue was full; it had failed before, or failed on this one; the run was cut short
 with the frame still in its queue; a packet before it is missing, so that it cannot be decoded; its picture was

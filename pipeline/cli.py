@@ -18,7 +18,7 @@ import typer
 
 from endostream.configs.errors import ConfigError, EndostreamError, ExitCode, SinkError
 
-from . import cli_faults, cli_train, cli_witness, log_lines
+from . import cli_faults, cli_remote, cli_train, cli_witness, log_lines
 from .cli_options import (
     AsJson,
     Choice,
@@ -40,6 +40,7 @@ from .cli_options import (
     Size,
     Summary,
 )
+from .cli_remote import InferHostAddress, Keys
 
 if TYPE_CHECKING:
     from endostream.configs.load import LoadedConfig, Override
@@ -80,6 +81,8 @@ def replay(
     loop: Annotated[str | None, typer.Option(metavar="N", help="Play N times, 0 for ever.")] = None,
     start: Annotated[str | None, typer.Option(metavar="SECONDS", help="Stream time to begin at.")] = None,
     duration: Annotated[str | None, typer.Option(metavar="SECONDS", help="Stream time to play.")] = None,
+    infer_host: InferHostAddress = None,
+    keys: Keys = None,
     sinks: Sinks = None,
     report: Report = None,
     summary: Summary = None,
@@ -110,6 +113,8 @@ def replay(
         "--start": ("replay.start_s", start),
         "--duration": ("replay.duration_s", duration),
         **_telling(metrics, log_format),
+        "--infer-host": ("infer.host", infer_host),
+        "--keys": ("infer.keys", keys),
     }
     loaded = _load(config, settings, options)
     choice = Choice(finding, size, fps, min_length, max_length, limit)
@@ -141,6 +146,8 @@ def live(
     duration: Annotated[
         str | None, typer.Option(metavar="SECONDS", help="End so long after the first picture.")
     ] = None,
+    infer_host: InferHostAddress = None,
+    keys: Keys = None,
     sinks: Sinks = None,
     report: Report = None,
     summary: Summary = None,
@@ -170,6 +177,8 @@ def live(
         "--runtime": ("infer.runtime", runtime),
         "--duration": ("replay.duration_s", duration),
         **_telling(metrics, log_format),
+        "--infer-host": ("infer.host", infer_host),
+        "--keys": ("infer.keys", keys),
     }
     loaded = _load(config, [*always, *(settings or [])], options)
     if loaded.config.effective_mode() != "live":
@@ -290,6 +299,7 @@ def doctor(as_json: AsJson = False) -> None:
 cli_train.add_to(app)
 cli_witness.add_to(app)
 cli_faults.add_to(app)
+cli_remote.add_to(app)
 
 
 def _telling(metrics: str | None, log_format: str | None) -> dict[str, tuple[str, str | None]]:

@@ -18,6 +18,7 @@ from endostream.models.segmenter import (
     load_segmenter,
 )
 
+from .frame import SizeHW
 from .link import Received
 from .stage import Drop, Output, StageBroken
 from .wire import Kind, MaskHeader, TensorHeader
@@ -70,27 +71,43 @@ class InferStage:
         Raises:
             StageBroken: the segmenter says that it cannot go on: a GPU's errors stay with a process for good.
         """
-        height, width = header.size_hw
-        pixels, tensor_bytes = height * width, height * width * 3
-        if message.payload is None or len(message.payload) != tensor_bytes + -(-pixels // 8):
+        if message.payload is None or len(message.payload) != payload_bytes(header.size_hw):
             raise Drop("invalid")
-        image_rgb = np.frombuffer(message.payload, np.uint8, tensor_bytes).reshape(height, width, 3)
         try:
-            segmentation = self.segmenter.segment(image_rgb)
+            packed = packed_mask(self.segmenter, message.payload, header.size_hw)
         except SegmenterLost as error:
             raise StageBroken(f"infer: {error}") from error
-        mask = check_segmentation(segmentation, (height, width))
-        view_bits = np.frombuffer(message.payload, np.uint8, offset=tensor_bytes)
-        packed = (np.packbits(mask) & view_bits).tobytes()
-        mask_header = MaskHeader(
-            header.frame, header.transform, header.size_hw, zlib.crc32(packed), header.view
-        )
-        return Output(Kind.MASK, mask_header, packed)
+        return mask_output(header, packed)
 
     def close(self) -> None:
         """Close the segmenter."""
         if self._segmenter is not None:
             self._segmenter.close()
+
+
+def payload_bytes(size_hw: SizeHW) -> int:
+    """Bytes of a tensor of ``size_hw`` and of the view's mask behind it."""
+    return size_hw[0] * size_hw[1] * 3 + mask_bytes(size_hw)
+
+
+def mask_bytes(size_hw: SizeHW) -> int:
+    """Bytes of a packed mask."""
+    return -(-size_hw[0] * size_hw[1] // 8)
+
+
+def packed_mask(segmenter: Segmenter, payload: bytes, size_hw: SizeHW) -> bytes:
+    """Segment the tensor in ``payload`` (``payload_bytes`` long), cut to the view behind it; packed bits."""
+    height, width = size_hw
+    tensor_bytes = height * width * 3
+    image_rgb = np.frombuffer(payload, np.uint8, tensor_bytes).reshape(height, width, 3)
+    mask = check_segmentation(segmenter.segment(image_rgb), size_hw)
+    return (np.packbits(mask) & np.frombuffer(payload, np.uint8, offset=tensor_bytes)).tobytes()
+
+
+def mask_output(header: TensorHeader, packed: bytes) -> Output:
+    """The answer to a tensor: its packed mask under its own header."""
+    mask_header = MaskHeader(header.frame, header.transform, header.size_hw, zlib.crc32(packed), header.view)
+    return Output(Kind.MASK, mask_header, packed)
 
 
 def check_segmentation(segmentation: Segmentation, size_hw: tuple[int, int]) -> Mask:

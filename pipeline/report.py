@@ -140,8 +140,9 @@ class RunTotals:
     Attributes:
         status: ``done``, ``interrupted``, ``failed``, …
         mode: ``live`` or ``every-frame``.
-        runtime: what computes the segmenter, with its version.
+        runtime: what computes the segmenter, with its version, and where if that is another machine.
         passed_over: runtimes that ``auto`` would have liked better, and why it could not take them.
+        weights_sha256: of the network's file that computed, None where there is none.
         presenting_sink: its label.
         duration_s: from the release of the first frame to the end of the last.
         longest_freeze_ms: longest interval between two presented frames; None with fewer than two.
@@ -173,6 +174,7 @@ class RunTotals:
     passed_over: dict[str, str] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     run_id: str = ""
+    weights_sha256: str | None = None
     started_utc: str = ""
     command: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)

@@ -78,12 +78,14 @@ def checked_request(
     """Put a request together and check what can be checked without starting anything.
 
     Raises:
-        ConfigError: no such segmenter, runtime or sink kind, several presenting sinks, or two things in one place.
+        ConfigError: no such segmenter, runtime or sink kind, several presenting sinks, two things in one place, or an
+            infer host that may not be used like this.
         SourceMissing: nothing lies where a source should.
         SinkError: a sink or the report could never be written.
     """
     if not recorded_masks:
         check_segmenter_name(loaded.config.infer.segmenter)
+        check_infer_host(loaded.config)
     check_runtime_name(loaded.config.infer.runtime)
     if loaded.config.metrics.listen:
         listen_address(loaded.config.metrics.listen)
@@ -113,6 +115,19 @@ def checked_request(
     if record is not None:
         check_session_folder(record)
     return request
+
+
+def check_infer_host(config: Config) -> None:
+    """Raise ConfigError for an infer host off the loopback without keys, or with keys that will not do."""
+    infer = config.infer
+    if infer.host is None:
+        return
+    from .curve_keys import check_tower_keys
+    from .host_address import require_keys
+
+    require_keys("infer.host", infer.host, infer.keys)
+    if infer.keys is not None:
+        check_tower_keys(Path(infer.keys))
 
 
 def check_source(address: str) -> None:

@@ -22,11 +22,15 @@ _ERRORS_IN_A_ROW = 3
 
 
 class Drop(Exception):
-    """Raised by ``process`` for a message that is to be dropped; ``cause`` is one of READER_CAUSES."""
+    """Raised by ``process`` for a message that is to be dropped; ``cause`` is one of READER_CAUSES.
 
-    def __init__(self, cause: str) -> None:
+    ``told``: why there is no mask, in words, where the user is to see that in live mode too; else "".
+    """
+
+    def __init__(self, cause: str, told: str = "") -> None:
         super().__init__(cause)
         self.cause = cause
+        self.told = told
 
 
 class StageBroken(RuntimeError):
@@ -183,7 +187,7 @@ class StageLoop:
         try:
             output = self.stage.process(message, header)
         except Drop as drop:
-            self._answer_with_failure(message, frame, drop.cause, drop.cause)
+            self._answer_with_failure(message, frame, drop.cause, drop.told)
             return
         except (EndostreamError, StageBroken):
             raise  # the frame is lost with the stage, or in every-frame mode sent again
@@ -208,10 +212,10 @@ class StageLoop:
         if self._errors_in_a_row >= _ERRORS_IN_A_ROW:
             raise StageBroken(f"{cause} ({_ERRORS_IN_A_ROW} in a row)") from error
 
-    def _answer_with_failure(self, message: Received, frame: FrameHeader, drop: str, cause: str) -> None:
+    def _answer_with_failure(self, message: Received, frame: FrameHeader, drop: str, told: str) -> None:
         comes_again = drop == "overwritten" and self.host.board.value("capture.restarts")
-        if (self._every_frame and not comes_again) or drop == "stage_error":
-            self._emit(Output(Kind.FAIL, (frame, cause), None))
+        if (self._every_frame and not comes_again) or told:
+            self._emit(Output(Kind.FAIL, (frame, told or drop), None))
         self.reader.drop(message, drop)
 
     def _emit(self, output: Output) -> None:

@@ -86,6 +86,7 @@ class Outcome:
     fatal_code: ExitCode = ExitCode.DONE
     runtime: str = ""
     passed_over: dict[str, str] = field(default_factory=dict)
+    weights_sha256: str | None = None
     sources: list[SourceOutcome] = field(default_factory=list)
     failed_sinks: dict[str, str] = field(default_factory=dict)
     events: list[tuple[int, str, str]] = field(default_factory=list)
@@ -547,6 +548,7 @@ class Supervisor:
     def _on_segmenter(self, _: Watched, message: dict[str, Any]) -> None:
         self.outcome.runtime = message["runtime"]
         self.outcome.passed_over = message["passed_over"]
+        self.outcome.weights_sha256 = message["weights_sha256"]
 
     def _on_captured_all(self, *_: object) -> None:
         self._captured_all, self._moved_ns = True, time.monotonic_ns()

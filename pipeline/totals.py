@@ -174,6 +174,7 @@ def run_totals(board: Board, spec: RunSpec, outcome: Outcome, segmenter: str) ->
         segmenter=segmenter,
         runtime=outcome.runtime,
         passed_over=outcome.passed_over,
+        weights_sha256=outcome.weights_sha256,
         presenting_sink=spec.presenting,
         duration_s=round(max(0, last_ns - first_ns) / 1e9, 6),
         longest_freeze_ms=round(freeze_ns / 1e6, 4) if freeze_ns else None,

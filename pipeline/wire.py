@@ -16,7 +16,9 @@ Body by kind: FRAME a frame header; TENSOR a frame header, a transform, the tens
 view; MASK the same and a CRC-32 before the view; PRESENTED a frame header, an annotation, the stamps of its mask, the
 HUD's rectangle, the frames lost before, where the picture without marks lies, the mask's size, transform and view (its
 packed bits are the payload) and the view outside of which is blanked; FAIL a frame header and a cause; PACKET what
-``packets.py`` says; SYN, HELLO, ACK and EOS nothing.
+``packets.py`` says; SYN, HELLO, ACK and EOS nothing. What a tower and an infer host on another
+machine say to each other has the same head; its bodies are in ``remote_wire.py``. REFUSED is the same in every
+version: the head, then a text.
 
 A message that cannot be parsed raises ``WireError``; a link counts it and goes on.
 """
@@ -52,6 +54,10 @@ class WireError(ValueError):
     """Bytes that are no message of this format."""
 
 
+class OtherVersion(WireError):
+    """A message of another version of this format."""
+
+
 class Kind(IntEnum):
     """Kinds of message."""
 
@@ -65,6 +71,8 @@ class Kind(IntEnum):
     FAIL = 8
     EOS = 9
     PACKET = 10
+    REFUSED = 11
+    PING = 12
 
 
 class Head(NamedTuple):
@@ -89,7 +97,7 @@ def unpack_head(data: bytes) -> Head:
     if magic != MAGIC:
         raise WireError(f"magic: {magic!r}; expected {MAGIC!r}")
     if version != VERSION:
-        raise WireError(
+        raise OtherVersion(
             f"wire version: {version}; expected {VERSION}. Try: the same endostream on both sides"
         )
     try:
@@ -140,7 +148,7 @@ class FrameHeader:
         return head + _pack_stamps(self.stamps)
 
 
-class _Reader:
+class BodyReader:
     """A cursor over a body; every overrun is a WireError."""
 
     def __init__(self, data: bytes, offset: int = 0) -> None:
@@ -148,6 +156,7 @@ class _Reader:
         self.offset = offset
 
     def take(self, layout: struct.Struct) -> tuple[int, ...]:
+        """The next values."""
         try:
             values = layout.unpack_from(self.data, self.offset)
         except struct.error as error:
@@ -156,6 +165,7 @@ class _Reader:
         return values
 
     def text(self) -> str:
+        """The next text; what is no UTF-8 in it is replaced."""
         (length,) = self.take(_TEXT_LENGTH)
         raw = self.data[self.offset : self.offset + length]
         if len(raw) != length:
@@ -164,11 +174,13 @@ class _Reader:
         return raw.decode("utf-8", "replace")
 
     def end(self) -> None:
+        """Raise WireError unless all was taken."""
         if self.offset != len(self.data):
             raise WireError(f"body: {len(self.data) - self.offset} bytes too many")
 
 
-def _text(value: str) -> bytes:
+def pack_text(value: str) -> bytes:
+    """Its length and its UTF-8, 2000 bytes at most."""
     raw = value.encode("utf-8", "replace")[:2000]  # a file name in it may be no UTF-8
     return _TEXT_LENGTH.pack(len(raw)) + raw
 
@@ -177,7 +189,7 @@ def _pack_stamps(stamps: tuple[Stamp, ...]) -> bytes:
     return b"".join(_STAMP.pack(STAGE_NAMES.index(s.stage), s.received_ns, s.done_ns) for s in stamps)
 
 
-def _take_stamps(reader: _Reader, count: int) -> tuple[Stamp, ...]:
+def _take_stamps(reader: BodyReader, count: int) -> tuple[Stamp, ...]:
     stamps = []
     for _ in range(count):
         stage, received_ns, done_ns = reader.take(_STAMP)
@@ -187,7 +199,7 @@ def _take_stamps(reader: _Reader, count: int) -> tuple[Stamp, ...]:
     return tuple(stamps)
 
 
-def _take_frame(reader: _Reader) -> FrameHeader:
+def _take_frame(reader: BodyReader) -> FrameHeader:
     fields = reader.take(_FRAME)
     source_id, loop, seq, pts, numerator, denominator, capture_ns, packet_ns = fields[:8]
     ring, slot, generation, height, width, attempt, gap, stamp_count = fields[8:]
@@ -211,7 +223,7 @@ def _take_frame(reader: _Reader) -> FrameHeader:
 
 def unpack_frame(body: bytes) -> FrameHeader:
     """Body of a FRAME."""
-    reader = _Reader(body)
+    reader = BodyReader(body)
     header = _take_frame(reader)
     reader.end()
     return header
@@ -219,12 +231,12 @@ def unpack_frame(body: bytes) -> FrameHeader:
 
 def pack_fail(header: FrameHeader, cause: str) -> bytes:
     """Body of a FAIL: the frame and why it gets no mask."""
-    return header.pack() + _text(cause)
+    return header.pack() + pack_text(cause)
 
 
 def unpack_fail(body: bytes) -> tuple[FrameHeader, str]:
     """Body of a FAIL."""
-    reader = _Reader(body)
+    reader = BodyReader(body)
     result = _take_frame(reader), reader.text()
     reader.end()
     return result
@@ -276,14 +288,14 @@ def _pack_ints(values: tuple[int, ...]) -> bytes:
     return _INTS_LENGTH.pack(len(values)) + struct.pack(f"<{len(values)}i", *values)
 
 
-def _take_ints(reader: _Reader) -> tuple[int, ...]:
+def _take_ints(reader: BodyReader) -> tuple[int, ...]:
     (count,) = reader.take(_INTS_LENGTH)
     return tuple(reader.take(struct.Struct(f"<{count}i")))
 
 
 def unpack_tensor(body: bytes) -> TensorHeader:
     """Body of a TENSOR."""
-    reader = _Reader(body)
+    reader = BodyReader(body)
     frame, transform = _take_frame(reader), _take_ints(reader)
     height, width = reader.take(_SIZE)
     view = _take_ints(reader)
@@ -293,7 +305,7 @@ def unpack_tensor(body: bytes) -> TensorHeader:
 
 def unpack_mask(body: bytes) -> MaskHeader:
     """Body of a MASK."""
-    reader = _Reader(body)
+    reader = BodyReader(body)
     frame, transform = _take_frame(reader), _take_ints(reader)
     height, width = reader.take(_SIZE)
     (crc32,) = reader.take(_CRC)
@@ -363,12 +375,14 @@ class PresentedHeader:
             0,
         )
         boxes = b"".join(_BOX.pack(*box) for box in note.boxes)
-        return self.frame.pack() + fixed + boxes + _text(note.cause) + self._pack_way() + self._pack_pixels()
+        return (
+            self.frame.pack() + fixed + boxes + pack_text(note.cause) + self._pack_way() + self._pack_pixels()
+        )
 
     def _pack_way(self) -> bytes:
         counts = _COUNTS.pack(len(self.mask_stamps), self.hud is not None, len(self.lost))
         hud = b"" if self.hud is None else _BOX.pack(*self.hud)
-        lost = b"".join(_LOST.pack(*key, frames) + _text(cause) for key, frames, cause in self.lost)
+        lost = b"".join(_LOST.pack(*key, frames) + pack_text(cause) for key, frames, cause in self.lost)
         return counts + _pack_stamps(self.mask_stamps) + hud + lost
 
     def _pack_pixels(self) -> bytes:
@@ -379,7 +393,7 @@ class PresentedHeader:
 
 def unpack_presented(body: bytes) -> PresentedHeader:
     """Body of a PRESENTED."""
-    reader = _Reader(body)
+    reader = BodyReader(body)
     frame = _take_frame(reader)
     state, synthetic, present_ns, delay, mask_seq, mask_age, area, crc, box_count, _ = reader.take(
         _ANNOTATION
@@ -397,7 +411,7 @@ def unpack_presented(body: bytes) -> PresentedHeader:
     return PresentedHeader(frame, note, present_ns, _optional(delay), bool(synthetic), *way, *pixels)
 
 
-def _take_way(reader: _Reader) -> tuple[tuple[Stamp, ...], Box | None, tuple[Lost, ...]]:
+def _take_way(reader: BodyReader) -> tuple[tuple[Stamp, ...], Box | None, tuple[Lost, ...]]:
     stamp_count, has_hud, lost_count = reader.take(_COUNTS)
     stamps = _take_stamps(reader, stamp_count)
     hud = Box(*reader.take(_BOX)) if has_hud else None
@@ -408,7 +422,7 @@ def _take_way(reader: _Reader) -> tuple[tuple[Stamp, ...], Box | None, tuple[Los
     return stamps, hud, tuple(lost)
 
 
-def _take_pixels(reader: _Reader) -> tuple[Place | None, MaskShape | None, tuple[int, ...]]:
+def _take_pixels(reader: BodyReader) -> tuple[Place | None, MaskShape | None, tuple[int, ...]]:
     raw = Place(*reader.take(_PLACE))
     height, width = reader.take(_SIZE)
     mask = MaskShape((height, width), _take_ints(reader), _take_ints(reader))
