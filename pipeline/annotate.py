@@ -20,6 +20,11 @@ _TELL_AGAIN_NS = 1_000_000_000
 def run_preprocess(host: StageHost) -> None:
     """Run preprocess until the supervisor says stop."""
     settings, infer = host.config.preprocess, host.config.infer
+    if host.spec.recorded_masks:
+        from .recorded_masks import PassOnStage
+
+        StageLoop(host, PassOnStage(), "capture-preprocess", "preprocess-infer").run()
+        return
     stage: Stage = PreprocessStage(
         segmenter_input_hw(infer.segmenter, infer.options),
         host.ring,
@@ -36,6 +41,9 @@ def run_preprocess(host: StageHost) -> None:
 def run_infer(host: StageHost) -> None:
     """Run infer until the supervisor says stop; say what it builds while opening, and then what computes the masks."""
     infer = host.config.infer
+    if host.spec.recorded_masks:
+        _run_recorded(host)
+        return
     if infer.host is not None:
         StageLoop(host, _remote_stage(host, infer.host), "preprocess-infer", "infer-overlay").run()
         return
@@ -91,6 +99,18 @@ def _remote_stage(host: StageHost, address: str) -> "RemoteInferStage":
     if host.spec.every_frame:
         return RemoteInferStage(client, infer.hang_timeout_s, infer.host_patience_s, alive)
     return RemoteInferStage(client, infer.reply_timeout_s, 0.0, alive)
+
+
+def _run_recorded(host: StageHost) -> None:
+    """Answer with what was recorded."""
+    from .recorded_masks import RUNTIME, RecordedMasks
+
+    def opened() -> None:
+        name = host.config.infer.segmenter
+        host.say("segmenter", name=name, runtime=RUNTIME, passed_over={}, weights_sha256=None)
+
+    stage = RecordedMasks(host.spec.sources)
+    StageLoop(host, stage, "preprocess-infer", "infer-overlay").run(opened)
 
 
 class BuildTold:

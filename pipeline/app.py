@@ -167,10 +167,10 @@ def _tell(level: str, text: str) -> None:
     logger.log(_LEVELS[level], "%s", text)
 
 
-def _broken_promises(totals: RunTotals, outcome: Outcome) -> list[str]:
-    """What every-frame mode promises and this run did not keep, a line each."""
+def _broken_promises(totals: RunTotals, outcome: Outcome, recorded_masks: bool) -> list[str]:
+    """What every-frame mode promises and this run did not keep, a line each. Failures that were recorded are none."""
     failed, dropped = totals.mask_state.get(MaskState.FAILED.label), sum(totals.frames.dropped.values())
-    lines = [f"{failed} frames got no mask"] if failed else []
+    lines = [f"{failed} frames got no mask"] if failed and not recorded_masks else []
     lines += [f"{dropped} frames were dropped in every-frame mode"] if dropped else []
     lost = {} if outcome.interrupted else totals.sinks
     lines += [
@@ -190,7 +190,11 @@ def conclude(totals: RunTotals, outcome: Outcome, request: RunRequest) -> None:
     if not_done:
         asked_wrongly = {outcome.sources[source.index].exit_code for source in not_done} == {ExitCode.USAGE}
         code, status = ExitCode.USAGE if asked_wrongly else ExitCode.SOURCE, "failed"
-    broken = _broken_promises(totals, outcome) if request.config.effective_mode() == "every-frame" else []
+    broken = (
+        _broken_promises(totals, outcome, request.recorded_masks)
+        if request.config.effective_mode() == "every-frame"
+        else []
+    )
     for line in broken:
         _tell("error", f"{line}; see the report")
         code, status = ExitCode.CHECK, "failed"

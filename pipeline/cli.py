@@ -116,9 +116,9 @@ def replay(
         "--infer-host": ("infer.host", infer_host),
         "--keys": ("infer.keys", keys),
     }
-    loaded = _load(config, settings, options)
     choice = Choice(finding, size, fps, min_length, max_length, limit)
     addresses = choice.sources(sources or [], catalogue)
+    loaded, recorded_masks = _playback(config, settings, options, addresses)
     return _run(
         ctx,
         addresses,
@@ -129,6 +129,7 @@ def replay(
         quiet=quiet,
         summary=summary,
         record=record,
+        recorded_masks=recorded_masks,
     )
 
 
@@ -305,6 +306,22 @@ cli_remote.add_to(app)
 def _telling(metrics: str | None, log_format: str | None) -> dict[str, tuple[str, str | None]]:
     """The options that say what a run tells of itself."""
     return {"--metrics": ("metrics.listen", metrics), "--log-format": ("log.format", log_format)}
+
+
+def _playback(
+    config: Path | None,
+    settings: Sequence[str] | None,
+    options: dict[str, tuple[str, str | None]],
+    addresses: Sequence[str],
+) -> "tuple[LoadedConfig, bool]":
+    """The configuration of a replay, and whether recorded masks stand in for the network."""
+    from .playback import playback_overrides, plays_recorded_masks
+
+    given = list(settings or [])
+    if not plays_recorded_masks(addresses, options["--segmenter"][1], given):
+        return _load(config, given, options), False
+    overrides = playback_overrides(addresses, options["--mode"][1], given)
+    return _load(config, [*overrides, *given], options), True
 
 
 def _load(

@@ -5,7 +5,7 @@ or picture size is never drawn. The rule of every-frame mode: each frame carries
 mask is missing is always said: nothing yet (absent), too old (stale), or the annotation path is down (failed).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from endostream.models.transform import Rect, Transform
 from .draw import NO_MARKS, Marks, MarkStyle, draw_marks, marks_from_mask
 from .frame import Annotation, Box, FrameKey, ImageBgr, MaskState, SizeHW, Stamp
 from .hud import HudInfo, draw_hud
-from .wire import FrameHeader, MaskHeader, MaskShape
+from .wire import FrameHeader, MaskHeader, MaskShape, PresentedHeader
 
 _FRESH_PERIODS = 1.5
 """A mask from the frame before is as old as one period, give or take the source's jitter."""
@@ -29,7 +29,8 @@ _RATE_WEIGHT = 0.1
 class Answer:
     """What the annotation path said of one frame: a mask made ready for drawing, or why there is none.
 
-    ``packed`` is the mask as it came, for recording, and ``shape`` says what its bits mean.
+    ``packed`` is the mask as it came, for recording, and ``shape`` says what its bits mean. ``recorded`` is what was
+    said of the frame when it was recorded, in a session that is played back.
     """
 
     key: FrameKey
@@ -44,6 +45,18 @@ class Answer:
     stamps: tuple[Stamp, ...] = ()
     shape: MaskShape | None = None
     packed: bytes = b""
+    recorded: Annotation | None = None
+
+
+def answer_from_recorded(header: PresentedHeader, packed: bytes, min_area_share: float = 0.0) -> Answer:
+    """The answer of a session that is played back; raises ValueError if its mask does not fit the picture."""
+    frame, mask, note = header.frame, header.mask, header.annotation
+    if mask is None:
+        return Answer(frame.key, frame.capture_ns, frame.size_hw, recorded=note)
+    masked = MaskHeader(frame, mask.transform, mask.size_hw, note.mask_crc32 or 0, mask.view)
+    answer = answer_from_mask(masked, packed, min_area_share)
+    answer.recorded = note
+    return answer
 
 
 def answer_from_mask(header: MaskHeader, packed: bytes, min_area_share: float = 0.0) -> Answer:
@@ -70,6 +83,12 @@ def answer_from_mask(header: MaskHeader, packed: bytes, min_area_share: float = 
     answer.stamps = frame.stamps
     answer.shape, answer.packed = MaskShape(header.size_hw, header.transform, header.view), packed
     return answer
+
+
+def _as_recorded(note: Annotation, marks: Marks) -> Annotation:
+    """What was said of a frame, with the marks that are drawn now: a mask that was stale then stays undrawn."""
+    shown = marks if note.state.drawn else NO_MARKS
+    return replace(note, boxes=shown.boxes, area_px=shown.area_px)
 
 
 class Blanker:
@@ -163,6 +182,9 @@ class OverlayStage:
             down: why the annotation path is down now, "" if it is up.
             waits_for: what keeps the first mask waiting, "" if nothing is known to.
         """
+        if answer is not None and answer.recorded is not None and answer.key == header.key and not down:
+            self._note_interval(header)
+            return _as_recorded(answer.recorded, answer.marks)
         state = self._state(header, answer, down)
         self._note_interval(header)
         if answer is None or answer.crc32 is None:

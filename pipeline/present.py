@@ -21,13 +21,23 @@ from .hud import no_signal_picture
 from .link import LinkReader, Received
 from .losses import LossLog
 from .operator import Operator
-from .overlay import Answer, Blanker, OverlayStage, answer_from_mask, failure
+from .overlay import Answer, Blanker, OverlayStage, answer_from_mask, answer_from_recorded, failure
 from .sink import SinkContext, open_sink, parse_sink
 from .source import is_live
 from .supervision import StageState
 from .tally import PresentTally
 from .window_sink import WindowSink
-from .wire import FrameHeader, Kind, Place, PresentedHeader, WireError, unpack_fail, unpack_frame, unpack_mask
+from .wire import (
+    FrameHeader,
+    Kind,
+    Place,
+    PresentedHeader,
+    WireError,
+    unpack_fail,
+    unpack_frame,
+    unpack_mask,
+    unpack_presented,
+)
 
 _SILENCE_NS = 500_000_000
 _SILENCE_PERIODS = 4
@@ -378,9 +388,11 @@ class Presenter:
     def _answer(self, message: Received) -> Answer:
         if message.kind is Kind.FAIL:
             return failure(*unpack_fail(message.body))
+        least, begun_ns = self.host.config.overlay.min_area_share, self.host.clock.now_ns()
+        if message.kind is Kind.RECORDED:
+            return answer_from_recorded(unpack_presented(message.body), message.payload or b"", least)
         if message.kind is not Kind.MASK:
             raise WireError(f"kind: {message.kind.name}; expected MASK")
-        least, begun_ns = self.host.config.overlay.min_area_share, self.host.clock.now_ns()
         answer = answer_from_mask(unpack_mask(message.body), message.payload or b"", least)
         answer.stamps = (*answer.stamps, Stamp("overlay", begun_ns, self.host.clock.now_ns()))
         return answer

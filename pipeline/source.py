@@ -16,6 +16,7 @@ from endostream.configs.errors import ConfigError, SourceMissing
 
 from .frame import SizeHW, SourcePicture
 from .live_address import LIVE_KINDS, live_kind
+from .session import is_session
 
 
 class UnreadableFormats(ConfigError):
@@ -98,6 +99,7 @@ class Source(Protocol):
 SOURCES: dict[str, str] = {
     "file": "endostream.replay.avi:AviSource",
     "folder": "endostream.replay.folder:FolderSource",
+    "session": "endostream.replay.session_source:SessionSource",
     "phantom": "endostream.replay.phantom:PhantomSource",
     "memory": "endostream.replay.memory:MemorySource",
     "v4l2": "endostream.pipeline.v4l2_source:V4l2Source",
@@ -114,10 +116,10 @@ def source_kind(address: str) -> str:
     if live is not None:
         return live
     scheme = address.partition(":")[0]
-    if scheme in SOURCES and scheme not in ("file", "folder") and ":" in address:
+    if scheme in SOURCES and scheme not in ("file", "folder", "session") and ":" in address:
         return scheme
     if "folder" in SOURCES and Path(address).is_dir():
-        return "folder"
+        return "session" if is_session(Path(address)) else "folder"
     return "file"
 
 

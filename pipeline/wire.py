@@ -16,9 +16,9 @@ Body by kind: FRAME a frame header; TENSOR a frame header, a transform, the tens
 view; MASK the same and a CRC-32 before the view; PRESENTED a frame header, an annotation, the stamps of its mask, the
 HUD's rectangle, the frames lost before, where the picture without marks lies, the mask's size, transform and view (its
 packed bits are the payload) and the view outside of which is blanked; FAIL a frame header and a cause; PACKET what
-``packets.py`` says; SYN, HELLO, ACK and EOS nothing. What a tower and an infer host on another
-machine say to each other has the same head; its bodies are in ``remote_wire.py``. REFUSED is the same in every
-version: the head, then a text.
+``packets.py`` says; RECORDED, the answer of a session that is played back, the same as PRESENTED; SYN, HELLO, ACK and
+EOS nothing. What a tower and an infer host on another machine say to each other has the same head; its bodies are in
+``remote_wire.py``. REFUSED is the same in every version: the head, then a text.
 
 A message that cannot be parsed raises ``WireError``; a link counts it and goes on.
 """
@@ -73,6 +73,7 @@ class Kind(IntEnum):
     PACKET = 10
     REFUSED = 11
     PING = 12
+    RECORDED = 13
 
 
 class Head(NamedTuple):
