@@ -13,7 +13,7 @@ from endostream.pipeline.infer_client import HostDown, HostFailed
 from endostream.pipeline.link import new_epoch
 from endostream.pipeline.remote_wire import Terms, pack_sum, unpack_words
 from endostream.pipeline.towers import MOST_TOWERS
-from endostream.pipeline.wire import HEAD_BYTES, Head, Kind, pack_head, pack_text, unpack_head
+from endostream.pipeline.wire import HEAD_BYTES, VERSION, Head, Kind, pack_head, pack_text, unpack_head
 
 from .core_fixtures import zmq_context
 from .infer_rig import (
@@ -88,16 +88,16 @@ def test_a_host_refuses_a_tower_of_another_version_in_words_that_one_can_read(ho
         other.linger = 0
         other.connect(host.address)
         head = bytearray(pack_head(Head(Kind.SYN, 5, 0, 0)))
-        head[4] = 2
+        head[4] = VERSION + 1
         other.send(bytes(head) + b"terms of the future")
         assert other.poll(20_000)
         answer = other.recv()
     assert unpack_head(answer).kind is Kind.REFUSED
     assert unpack_words(answer[HEAD_BYTES:]).startswith(
-        "wire version: 2; expected 1. Try: the same endostream"
+        f"wire version: {VERSION + 1}; expected {VERSION}. Try: the same endostream"
     )
     assert host.lines == [
-        "127.0.0.1 refused: wire version: 2; expected 1. Try: the same endostream on both sides"
+        f"127.0.0.1 refused: wire version: {VERSION + 1}; expected {VERSION}. Try: the same endostream on both sides"
     ]
 
 
@@ -109,10 +109,10 @@ def test_a_tower_says_that_its_host_is_of_another_version() -> None:
             wait_until(lambda: future.poll(0), one.client)
             identity, _ = future.recv_multipart()
             head = bytearray(pack_head(Head(Kind.REFUSED, 0, 9, 0)))
-            head[4] = 2
+            head[4] = VERSION + 1
             future.send_multipart([identity, bytes(head) + pack_text("no")])
             wait_until(lambda: one.lines, one.client)
-            assert "refused: wire version: 2; expected 1" in one.lines[0]
+            assert f"refused: wire version: {VERSION + 1}; expected {VERSION}" in one.lines[0]
 
 
 def test_nobody_there_is_said_once_and_a_host_that_comes_is_found() -> None:
