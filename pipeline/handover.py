@@ -10,19 +10,28 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from .easel import Canvas
-from .host import StageHost
+from .host import RunSpec, StageHost
 from .link import LinkWriter, Received
-from .sink import SinkSpec, sink_class
+from .sink import SinkSpec, parse_sink, sink_class
 from .wire import NOWHERE, Kind, PresentedHeader
 
 NO_RING = NOWHERE.ring
 """Ring number of a presented frame whose picture no sink needs."""
 LINK = "overlay-record"
+LOG_WINDOW = 256
+"""Frames that record may lag in live mode where nothing takes pictures: a log that waits costs no memory to speak of,
+and one with holes is worth little."""
 
 
 def needs_picture(spec: SinkSpec) -> bool:
     """Whether a sink takes pixels; one that does not sets ``needs_picture = False`` on its class."""
     return bool(getattr(sink_class(spec), "needs_picture", True))
+
+
+def writes_logs_only(spec: RunSpec) -> bool:
+    """Whether a live run records, and no picture of it."""
+    pictures = spec.session or any(needs_picture(parse_sink(text)) for text in spec.sinks)
+    return bool(spec.sinks) and not pictures and not spec.every_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,8 @@ class Handover:
             self._open_link()
 
     def _open_link(self) -> None:
-        host, window = self._host, self._host.config.links.window_frames
+        host = self._host
+        window = LOG_WINDOW if writes_logs_only(host.spec) else host.config.links.window_frames
         self._writer = LinkWriter(host.context, host.endpoint(LINK), LINK, window, host.board, host.clock)
         host.watch(self._writer.socket)
 

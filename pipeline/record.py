@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .frame import Frame, ImageBgr, Presented, SizeHW
-from .handover import NO_RING, needs_picture
+from .handover import LOG_WINDOW, NO_RING, needs_picture, writes_logs_only
 from .host import StageHost
 from .link import LinkReader, Received
 from .packets import unpack_packet
@@ -67,8 +67,9 @@ class Record:
         specs = [parse_sink(text) for text in host.spec.sinks]
         self._picture_sinks = any(needs_picture(spec) for spec in specs)
         wrap = _sink_wrapper(host)
+        room = LOG_WINDOW if writes_logs_only(host.spec) else None
         self._sinks = [
-            SinkThread(number, spec.label, host, self.finished, self._opener(spec, wrap))
+            SinkThread(number, spec.label, host, self.finished, self._opener(spec, wrap), room)
             for number, spec in enumerate(specs)
         ]
         self._session = SessionRecorder(host, self.finished) if host.spec.session else None

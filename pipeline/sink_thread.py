@@ -84,6 +84,7 @@ class SinkThread(threading.Thread):
         host: the record process's surroundings.
         finished: called with each delivery when this thread is done with its job.
         opener: opens the output when the first job comes; None until a ``Turn`` brings one.
+        room: jobs that may wait, None for what the configuration says.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class SinkThread(threading.Thread):
         host: StageHost,
         finished: Callable[[Delivery], None],
         opener: Opener | None = None,
+        room: int | None = None,
     ) -> None:
         super().__init__(name=label, daemon=True)
         self.label = label
@@ -103,7 +105,7 @@ class SinkThread(threading.Thread):
         board = host.board
         self._cells = {name: board.cell(f"sink{number}.{name}") for name in board.group(f"sink{number}")}
         self._delay = board.histogram(f"sink{number}.write_delay")
-        self._jobs: queue.Queue[Job | Turn | None] = queue.Queue(host.config.record.queue_frames)
+        self._jobs: queue.Queue[Job | Turn | None] = queue.Queue(room or host.config.record.queue_frames)
         self._opener = opener
         self._writer: Writer | None = None
 

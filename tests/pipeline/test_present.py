@@ -487,7 +487,10 @@ def test_every_frame_credit_returns_only_when_the_record_process_is_done() -> No
         rig.run_to(lambda: [m.kind for m in rig.recorded[2:]] == [Kind.EOS])
 
 
-def test_live_credit_returns_at_once_and_the_record_process_gets_what_it_can_take() -> None:
+def test_live_credit_returns_at_once_and_the_record_process_gets_what_it_can_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("endostream.pipeline.handover.LOG_WINDOW", 2)
     config = config_of(overlay={"hud": False}, links={"window_frames": 2}, capture={"lookahead_frames": 1})
     with present_rig(config=config, sinks=("jsonl:o",)) as rig:
         for seq in range(5):
@@ -496,6 +499,16 @@ def test_live_credit_returns_at_once_and_the_record_process_gets_what_it_can_tak
         rig.run_to(lambda: rig.credit == [0, 1, 2, 3, 4])
         assert rig.counts(RECORD) == {"sent": 5, "dropped.link_full": 3}
         assert unaccounted(rig.board, RECORD) == 2
+
+
+def test_live_frames_for_logs_alone_go_on_past_the_window_of_pictures() -> None:
+    config = config_of(overlay={"hud": False}, links={"window_frames": 2}, capture={"lookahead_frames": 1})
+    with present_rig(config=config, sinks=("jsonl:o",)) as rig:
+        for seq in range(5):
+            rig.send_frame(rig.frame(seq))
+            rig.go_on()
+        rig.run_to(lambda: rig.credit == [0, 1, 2, 3, 4])
+        assert rig.counts(RECORD) == {"sent": 5}
 
 
 def test_every_frame_a_frame_nobody_will_answer_is_given_up_in_mid_stream_too() -> None:

@@ -182,7 +182,7 @@ def test_a_sink_that_takes_no_pixels_needs_no_picture() -> None:
 
 def test_live_a_sink_that_lags_drops_what_it_has_no_room_for_and_no_other_sink_does() -> None:
     FakeSink.gates["slow"] = threading.Event()
-    with record_rig("text:slow", "text:quick", config=config_of(record={"queue_frames": 2})) as rig:
+    with record_rig("fake:slow", "text:quick", config=config_of(record={"queue_frames": 2})) as rig:
         rig.send(0)
         until(lambda: "slow" in FakeSink.made and one("slow").entered.is_set())
         for seq in range(1, 6):
@@ -194,6 +194,17 @@ def test_live_a_sink_that_lags_drops_what_it_has_no_room_for_and_no_other_sink_d
         assert one("slow").seqs == [0, 1, 2]
         assert one("quick").seqs == [0, 1, 2, 3, 4, 5]
         assert rig.cells(0) == {"written": 3, "dropped.sink_full": 3}
+
+
+def test_live_logs_alone_may_lag_far_since_a_frame_without_picture_costs_next_to_nothing() -> None:
+    FakeSink.gates["slow"] = threading.Event()
+    with record_rig("text:slow", config=config_of(record={"queue_frames": 2})) as rig:
+        for seq in range(50):
+            rig.send(seq)
+            rig.wait_for(f"{LINK}.acknowledged", seq + 1)
+        FakeSink.gates["slow"].set()
+        rig.end()
+        assert rig.cells(0) == {"written": 50}
 
 
 def test_live_a_picture_is_copied_so_that_its_slot_may_be_overwritten_at_once() -> None:

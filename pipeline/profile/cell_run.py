@@ -1,0 +1,97 @@
+"""Runs one cell of the matrix once: the real command, in processes of its own, with a frame log and a report.
+
+Separate from what is worked out of them. The source is decoded and resized beforehand (``memory:``), so that decoding
+is not counted; the machine is watched meanwhile.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from endostream.configs.errors import EndostreamError
+
+from .machine_watch import MachineWatch, Sample
+from .matrix import Cell
+
+_COMMAND = (sys.executable, "-P", "-c", "from endostream.pipeline.cli import main; main()")
+_LAST_WORDS = 2000
+_PATIENCE_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """How long each run is, and what else it is told: options of ``endostream replay``, as typed."""
+
+    warm_up_s: float
+    duration_s: float
+    options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a run left behind.
+
+    Attributes:
+        words: the command as a user would type it, outputs left out.
+        started_ns: monotonic, just before it was started.
+        report: its report; {} if it did not get so far.
+        log: its frame log, which need not exist.
+        errors: what it wrote to stderr.
+    """
+
+    words: list[str]
+    exit_code: int
+    started_ns: int
+    report: dict[str, Any]
+    log: Path
+    samples: list[Sample]
+    errors: str
+
+
+def command_words(cell: Cell, plan: RunPlan) -> list[str]:
+    """What is run, outputs left out."""
+    played_s = plan.warm_up_s + plan.duration_s
+    what = ("live", cell.source) if cell.is_live else ("replay", f"memory:{cell.source}")
+    words = [*what, "--duration", f"{played_s:g}", *plan.options]
+    return words + [part for setting in cell.settings() for part in ("--set", setting)]
+
+
+def run_cell(cell: Cell, plan: RunPlan, folder: Path) -> Ran:
+    """Run it to its end; raises EndostreamError only if it cannot be started or does not end when interrupted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log, report = folder / "frames.csv", folder / "report.json"
+    words = command_words(cell, plan)
+    outputs = ["--quiet", "--sink", f"trace:{log}", "--report", str(report)]
+    with tempfile.TemporaryFile() as errors:
+        started_ns = time.monotonic_ns()
+        process = subprocess.Popen(
+            [*_COMMAND, *words, *outputs], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+        )
+        with MachineWatch(process.pid) as watch:
+            exit_code = _wait(process, words)
+        errors.seek(0)
+        said = errors.read().decode("utf-8", "replace")[-_LAST_WORDS:]
+    found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    return Ran(["endostream", *words], exit_code, started_ns, found, log, watch.samples, said)
+
+
+def _wait(process: "subprocess.Popen[bytes]", words: Sequence[str]) -> int:
+    """The exit code; a run gets the terminal's interrupt itself, and is given time to finish its files."""
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        try:
+            process.wait(_PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise EndostreamError(
+                f"run: endostream {' '.join(words)}; did not end when interrupted"
+            ) from None
+        raise

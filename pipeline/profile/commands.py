@@ -1,0 +1,180 @@
+"""What ``endostream profile`` and its subcommands do with their options. Separate from the command line, which only
+spells them."""
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from endostream.configs.errors import ConfigError, ExitCode
+
+from ..report_table import format_ms, plain, table_of, widen
+from ..request import check_source
+from .budget import Verdict, parse_budget
+from .compare import Comparison, check_changes, compare
+from .compare_page import compare_page
+from .matrix import matrix_of
+from .page import write_page
+from .profiler import ProfileRequest, make_profile
+from .result import read_profile
+
+_CHANGES_SHOWN = ("video_delay", "annotation_delay", "present_interval", "overlay.service", "infer.service")
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileOptions:
+    """The options of ``endostream profile`` as they were typed."""
+
+    sources: Sequence[str]
+    out: Path
+    dimensions: dict[str, str | None] = field(default_factory=dict)
+    warm_up_s: float = 2.0
+    first_frames: bool = False
+    duration_s: float = 20.0
+    repeats: int = 3
+    budgets: Sequence[str] = ()
+    options: tuple[str, ...] = ()
+    as_json: bool = False
+    quiet: bool = False
+    command: Sequence[str] = ()
+
+
+def profile_command(options: ProfileOptions) -> int:
+    """Make a profile, print it, and return the exit code: that of a run that failed, else 5 for a broken budget."""
+    if not options.sources:
+        raise ConfigError("profile: no source. Try: endostream profile phantom:")
+    for address in options.sources:
+        check_source(address)
+    request = ProfileRequest(
+        matrix_of(options.sources, **options.dimensions),
+        options.out,
+        0.0 if options.first_frames else options.warm_up_s,
+        options.duration_s,
+        options.repeats,
+        [parse_budget(text) for text in options.budgets],
+        options.options,
+        options.command,
+    )
+    made = make_profile(request, _quietly if options.quiet else _say)
+    if options.as_json:
+        json.dump(made.profile, sys.stdout, ensure_ascii=False)
+        print()
+    elif not options.quiet:
+        print_profile(made.profile, options.out)
+    _tell_failures(made.profile)
+    broken = _tell(made.verdicts)
+    return made.exit_code or (int(ExitCode.CHECK) if broken else int(ExitCode.DONE))
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _quietly(line: str) -> None:
+    pass
+
+
+def _tell_failures(profile: dict[str, Any]) -> None:
+    for cell in profile["cells"]:
+        for run in cell["runs"]:
+            if run["exit_code"]:
+                said = " ".join(run["errors"].split())
+                _say(
+                    f"endostream: run {run['repeat']} of {cell['name']}: exit code {run['exit_code']}: {said}"
+                )
+
+
+def _tell(verdicts: Sequence[Verdict]) -> bool:
+    """Print each budget in a line, the broken ones as errors; whether any is broken."""
+    for verdict in verdicts:
+        _say(verdict.line() if verdict.kept else f"endostream: {verdict.line()}")
+    return any(not verdict.kept for verdict in verdicts)
+
+
+def print_profile(profile: dict[str, Any], out: Path) -> None:
+    """A table of both delays and jitter, and where the rest lies."""
+    console = Console()
+    widen(console)
+    columns = (
+        "cell",
+        "frames",
+        "video p50",
+        "p99",
+        "p99.9",
+        "max",
+        "annotation p50",
+        "p99",
+        "jitter",
+        "late",
+        "drops",
+    )
+    table = table_of("Delays, ms", columns)
+    for cell in profile["cells"]:
+        table.add_row(plain(cell["name"]), *_cells_of(cell))
+    console.print(table)
+    for name in ("profile.html", "profile.json", "frames.csv", "trace.json"):
+        console.print(f"{name + ':':14}{out / name}", highlight=False, soft_wrap=True)
+
+
+def _cells_of(cell: dict[str, Any]) -> Iterator[str]:
+    series, counted = cell["series"], cell["counted"]
+    yield f"{counted['presented']:,}"
+    for name, keys in (("video_delay", ("p50", "p99", "p99_9", "max")), ("annotation_delay", ("p50", "p99"))):
+        one = series.get(name)
+        yield from (format_ms(one and one[key]) for key in keys)
+    intervals = series.get("present_interval")
+    yield format_ms(intervals and intervals["jitter"])
+    yield "–" if counted["deadline_misses"] is None else f"{counted['deadline_misses']:,}"
+    yield f"{sum(counted['dropped'].values()):,}"
+
+
+def compare_command(
+    before: Path, after: Path, html: Path | None, budgets: Sequence[str], as_json: bool
+) -> int:
+    """Compare two profiles; 5 if B is worse than a budget allows."""
+    limits = [parse_budget(text, relative_allowed=True) for text in budgets]
+    one, other = read_profile(before), read_profile(after)
+    found = compare(one, other)
+    verdicts = list(check_changes(limits, found))
+    if html is not None:
+        write_page(html, compare_page(one, other, found, verdicts))
+    if as_json:
+        print(json.dumps(comparison_json(found, verdicts), ensure_ascii=False))
+    else:
+        print_comparison(found)
+    return int(ExitCode.CHECK) if _tell(verdicts) else int(ExitCode.DONE)
+
+
+def comparison_json(found: Comparison, verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """As data."""
+    return {
+        "changes": [change.to_json() for change in found.changes],
+        "caveats": found.caveats,
+        "alone": found.alone,
+        "budgets": [verdict.to_json() for verdict in verdicts],
+    }
+
+
+def print_comparison(found: Comparison) -> None:
+    """The main changes as a table, and every caveat."""
+    console = Console()
+    widen(console)
+    table = table_of(
+        "B less A, ms",
+        ("cell", "series", "figure", "A", "B", "difference", "95 % interval", ""),
+        text_columns=3,
+    )
+    for change in found.changes:
+        if change.series not in _CHANGES_SHOWN or change.figure not in ("p50", "p99", "p99_9", "jitter"):
+            continue
+        ends = "–" if change.interval is None else f"{change.interval[0]:+.3f} to {change.interval[1]:+.3f}"
+        step = "–" if change.difference is None else f"{change.difference:+.3f}"
+        cells = (change.figure, format_ms(change.before), format_ms(change.after), step, ends, change.verdict)
+        table.add_row(plain(change.cell), change.series, *cells)
+    console.print(table)
+    for line in (*found.caveats, *found.alone):
+        console.print(f"note: {plain(line)}", soft_wrap=True)

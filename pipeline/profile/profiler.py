@@ -1,0 +1,248 @@
+"""Makes a profile: runs every cell as often as asked for, works the logs through, and writes all that comes of it.
+
+Into one folder: ``profile.json`` (everything), ``frames.csv`` (every frame of every run with every stamp; also
+``frames.parquet`` where pyarrow is installed), ``profile.html``, ``trace.json``. Repeats go round the cells in turn
+(1, 2, 3, 1, 2, 3 …), so that a slow minute of the machine does not fall on one cell alone. A cell that fails is told
+and the others go on.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from endostream.configs.errors import SinkError
+from endostream.configs.schema import frame_rate
+
+from ..environment import environment
+from ..trace_row import COLUMNS
+from .budget import Budget, Verdict, check
+from .cell_run import Ran, RunPlan, run_cell
+from .chrome_trace import Event, run_events, write_trace
+from .frame_log import Span
+from .matrix import Cell
+from .measure import Measured, Window, measure_log, measure_rows
+from .page import write_page
+from .report_page import profile_page
+from .result import KIND, SCHEMA, RunResult, cell_json, write_profile
+from .words import measured_words, unmeasured_words
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class ProfileRequest:
+    """A profile to be made.
+
+    Attributes:
+        warm_up_s: left out of every figure; 0 where the first frames count.
+        options: of ``endostream replay``, for every run, as typed.
+        command: the command line, for the report.
+    """
+
+    cells: Sequence[Cell]
+    out: Path
+    warm_up_s: float = 2.0
+    duration_s: float = 20.0
+    repeats: int = 3
+    budgets: Sequence[Budget] = ()
+    options: tuple[str, ...] = ()
+    command: Sequence[str] = ()
+
+    @property
+    def plan(self) -> RunPlan:
+        """What each run is told."""
+        return RunPlan(self.warm_up_s, self.duration_s, self.options)
+
+    def to_json(self) -> dict[str, Any]:
+        """For profile.json."""
+        return {
+            "warm_up_s": self.warm_up_s,
+            "first_frames": self.warm_up_s == 0,
+            "duration_s": self.duration_s,
+            "repeats": self.repeats,
+            "options": list(self.options),
+        }
+
+
+@dataclass(slots=True)
+class Made:
+    """What came of it: the profile as data, what its budgets say, and the worst exit code of its runs."""
+
+    profile: dict[str, Any]
+    verdicts: list[Verdict] = field(default_factory=list)
+    exit_code: int = 0
+
+
+def make_profile(request: ProfileRequest, say: Say) -> Made:
+    """Run everything and write everything; ``say`` takes lines on how far it is."""
+    folder_ready(request.out)
+    machine, created = environment(), datetime.now(UTC).isoformat(timespec="seconds")
+    results: dict[int, list[RunResult]] = {number: [] for number in range(len(request.cells))}
+    with FrameFile(request.out / "frames.csv") as frames:
+        try:
+            for repeat in range(1, request.repeats + 1):
+                for number, cell in enumerate(request.cells):
+                    say(f"run {repeat} of {request.repeats}: {cell.name}")
+                    results[number].append(_run(request, cell, repeat, frames))
+        except KeyboardInterrupt:
+            say("interrupted: what is there so far is written")
+            _write(request, results, machine, created)
+            raise
+    return _write(request, results, machine, created)
+
+
+def folder_ready(out: Path) -> None:
+    """Make the folder; raises SinkError."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SinkError(f"out: {out}; cannot be made ({error.strerror}). Try: --out DIR") from error
+
+
+def _run(request: ProfileRequest, cell: Cell, repeat: int, frames: "FrameFile") -> RunResult:
+    with tempfile.TemporaryDirectory(prefix="endostream-profile-", dir=request.out) as scratch:
+        ran = run_cell(cell, request.plan, Path(scratch))
+        window = Window(request.warm_up_s, period_ns(cell, ran.report), cell.paced)
+        measured = _measured(ran, window)
+        frames.add(cell.name, repeat, ran.log)
+    facts = {
+        "repeat": repeat,
+        "command": ran.words,
+        "exit_code": ran.exit_code,
+        "errors": ran.errors.strip() if ran.exit_code else "",
+    }
+    return RunResult(measured, facts, ran.report, ran.samples, ran.started_ns)
+
+
+def _measured(ran: Ran, window: Window) -> Measured:
+    return measure_log(ran.log, window) if ran.log.exists() else measure_rows([], Span(0, 0), window)
+
+
+def period_ns(cell: Cell, report: dict[str, Any]) -> int | None:
+    """Of a frame: as asked for, else as the source says; None where neither does or no frame is due."""
+    said = (report.get("sources") or [{}])[0].get("fps")
+    if not cell.paced or (cell.fps is None and not said):
+        return None
+    rate = frame_rate(cell.fps) if cell.fps is not None else Fraction(said).limit_denominator(1001)
+    return int(1_000_000_000 / rate)
+
+
+def _write(
+    request: ProfileRequest, results: dict[int, list[RunResult]], machine: dict[str, Any], created: str
+) -> Made:
+    cells = [
+        cell_json(cell.name, _settings(cell, results[number]), results[number])
+        for number, cell in enumerate(request.cells)
+        if results[number]
+    ]
+    verdicts, options = list(check(request.budgets, cells)), request.to_json()
+    profile = {
+        "schema": SCHEMA,
+        "kind": KIND,
+        "created_utc": created,
+        "command": list(request.command),
+        "options": options,
+        "environment": machine,
+        "words": {
+            "measured": measured_words(options, cells),
+            "not_measured": unmeasured_words(cells, machine),
+        },
+        "cells": cells,
+        "budgets": [verdict.to_json() for verdict in verdicts],
+    }
+    write_profile(request.out / "profile.json", profile)
+    write_page(request.out / "profile.html", profile_page(profile))
+    write_trace(request.out / "trace.json", _events(request.cells, results))
+    codes = [int(run.facts["exit_code"]) for runs in results.values() for run in runs]
+    return Made(profile, verdicts, next((code for code in codes if code), 0))
+
+
+def _settings(cell: Cell, runs: Sequence[RunResult]) -> dict[str, Any]:
+    """What the cell was asked for, completed by what its runs said of themselves."""
+    report: dict[str, Any] = next((run.report for run in runs if run.report), {})
+    source = (report.get("sources") or [{}])[0]
+    height, width = source.get("size_hw") or (None, None)
+    return {
+        "source": cell.source,
+        "segmenter": report.get("segmenter", cell.segmenter),
+        "runtime": report.get("runtime", cell.runtime),
+        "size": cell.size or (None if width is None else [width, height]),
+        "fps": source.get("fps") if cell.fps is None else cell.fps,
+        "pace": cell.pace,
+        "launcher": cell.launcher,
+        "decoded_beforehand": not cell.is_live,
+    }
+
+
+def _events(cells: Sequence[Cell], results: dict[int, list[RunResult]]) -> Iterator[Event]:
+    """Of the first run of each cell."""
+    for number, cell in enumerate(cells):
+        for run in results[number][:1]:
+            measured = run.measured
+            worst = [row for rows in measured.worst.values() for row in rows]
+            zero_ns = measured.digest.begin_ns
+            rows: Iterable[Any] = [*measured.kept, *worst]
+            yield from run_events(number + 1, cell.name, rows, run.samples, zero_ns, run.started_ns)
+
+
+class FrameFile:
+    """``frames.csv``: the logs of all runs behind one another, each line with its cell and repeat before it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._file = path.open("w", encoding="utf-8", newline="")
+        except OSError as error:
+            raise SinkError(
+                f"frames: {path}; cannot be written ({error.strerror}). Try: --out DIR"
+            ) from error
+        self._file.write(",".join(("cell", "repeat", *COLUMNS)) + "\n")
+
+    def __enter__(self) -> "FrameFile":
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
+
+    def add(self, cell: str, repeat: int, log: Path) -> None:
+        """Append a run's log; one that is not there adds nothing."""
+        if not log.exists():
+            return
+        prefix = f'"{cell.replace(chr(34), chr(34) * 2)}",{repeat},'
+        with log.open(encoding="utf-8", newline="") as lines:
+            next(lines, None)
+            self._file.writelines(prefix + line for line in lines)
+
+    def close(self) -> None:
+        """Finish it, and write the same as Parquet where pyarrow is there; may be called twice."""
+        if self._file.closed:
+            return
+        self._file.close()
+        if find_spec("pyarrow") is not None:
+            write_parquet(self._path)
+
+
+def write_parquet(path: Path) -> None:
+    """The same table as Parquet beside the CSV file, in pieces."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    from ..trace_row import TEXT_COLUMNS
+
+    words = ("cell", *TEXT_COLUMNS)
+    types = {name: pyarrow.int64() for name in ("repeat", *COLUMNS)} | {
+        name: pyarrow.string() for name in words
+    }
+    convert = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=False)
+    beside = path.with_suffix(".parquet")
+    with (
+        pyarrow.csv.open_csv(path, convert_options=convert) as reader,
+        pyarrow.parquet.ParquetWriter(beside, reader.schema, compression="zstd") as writer,
+    ):
+        for batch in reader:
+            writer.write_batch(batch)
