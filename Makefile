@@ -12,12 +12,13 @@ SYSTEM_LIBRARIES := libgl1 libglib2.0-0 libxcb1 libsm6 libxext6
 PYTEST_FLAGS ?=
 BENCH_FLAGS ?=
 
-.PHONY: help demo test lint bench wheel clean
+.PHONY: help demo test test-gpu lint bench wheel clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo    install into $(VENV) and play the rendered colon; says where video and report are"
 	@echo "make test    the tests (PYTEST_FLAGS='-k name' for some)"
+	@echo "make test-gpu  the tests that need an NVIDIA GPU, and TensorRT where it is installed (docs/gpu.md)"
 	@echo "make lint    ruff and mypy --strict"
 	@echo "make bench   the benchmarks, half an hour, into docs/benchmarks.md (BENCH_FLAGS=--quick to try them)"
 	@echo "make wheel   the package, in dist/"
@@ -28,6 +29,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not slow and not gpu" $(PYTEST_FLAGS)
+
+# Fails where there is no GPU rather than skipping everything; what else is missing is skipped with its reason.
+test-gpu: $(VENV)/.installed-test $(VENV)/.installed-test-gpu
+	@$(BIN)/python -c 'import sys; from endostream.models.cuda_device import no_gpu_reason; sys.exit(no_gpu_reason() or 0)'
+	$(BIN)/python -m pytest -m gpu $(PYTEST_FLAGS)
 
 # mypy does not follow the default editable install, so it gets a tree of links.
 lint: $(VENV)/.installed-lint
