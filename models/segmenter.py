@@ -161,12 +161,14 @@ def _arguments(
     progress: Progress | None,
 ) -> dict[str, Any]:
     """The constructor's keyword arguments; raises ConfigError for what it does not take."""
+    given = dict(options)
     try:
         takes = inspect.signature(make)
-        takes.bind(**options)
+        if progress is not None and "progress" in takes.parameters:
+            given["progress"] = progress
+        takes.bind(**given)
     except (TypeError, ValueError) as error:
         raise ConfigError(f"infer.options: {options}; segmenter {name} says: {error}") from error
-    given = dict(options)
     if runtime != "auto":
         if "runtime" not in takes.parameters:
             raise ConfigError(
@@ -176,8 +178,6 @@ def _arguments(
             raise ConfigError(
                 f"runtime: {runtime}, and {given['runtime']} in infer.options; expected only one"
             )
-    if progress is not None and "progress" in takes.parameters:
-        given["progress"] = progress
     return given
 
 

@@ -9,7 +9,14 @@ import threading
 
 import numpy as np
 
-from endostream.models.segmenter import ImageRgb, Output, Segmentation, SegmenterInfo
+from endostream.models.segmenter import (
+    ImageRgb,
+    Output,
+    Progress,
+    Segmentation,
+    SegmenterInfo,
+    SegmenterLost,
+)
 
 
 class Quick:
@@ -62,6 +69,13 @@ class Raising(Quick):
 
     def nasty(self, image_rgb: ImageRgb) -> Segmentation:
         raise RuntimeError("out of memory: 12 GiB wanted")
+
+
+class Lost(Quick):
+    """Cannot go on in this process, as after an error of a GPU."""
+
+    def nasty(self, image_rgb: ImageRgb) -> Segmentation:
+        raise SegmenterLost("cudaGraphLaunch: cudaErrorIllegalAddress")
 
 
 class Exiting(Quick):
@@ -128,3 +142,13 @@ class HangingToOpen(Quick):
 
     def warm_up(self) -> None:
         threading.Event().wait()
+
+
+class Building(Quick):
+    """Builds for five seconds before it can work, as an engine is built for minutes, and tells how far it is."""
+
+    def __init__(self, progress: Progress, input_hw: tuple[int, int] = (320, 320)) -> None:
+        super().__init__(input_hw, at=-1, every=0)
+        for percent in range(0, 100, 2):
+            progress("building engine", percent)
+            threading.Event().wait(0.1)

@@ -241,7 +241,7 @@ def test_a_stopped_stage_is_replaced(
 # Segmenters
 
 
-@pytest.mark.parametrize("name", ["Exiting", "Hanging"])
+@pytest.mark.parametrize("name", ["Exiting", "Hanging", "Lost"])
 def test_a_segmenter_that_takes_its_process_along_once_costs_time_and_no_frame(
     video: Path, tmp_path: Path, name: str
 ) -> None:
@@ -292,7 +292,7 @@ def test_every_frame_mode_gives_a_segmenter_up_that_only_fails_and_ends(
     assert "frames got no mask" in ended.stderr
 
 
-@pytest.mark.parametrize("name", ["Raising", "Hanging", "FailingToOpen"])
+@pytest.mark.parametrize("name", ["Raising", "Hanging", "Lost", "FailingToOpen"])
 def test_live_video_goes_on_with_a_segmenter_that_only_fails(video: Path, tmp_path: Path, name: str) -> None:
     ended = play(tmp_path, video, *SOON, segmenter=f"nasty_segmenters:{name}")
     frames = ended.report["frames"]
@@ -314,6 +314,31 @@ def test_live_video_starts_without_a_segmenter_that_is_not_ready_in_time(video: 
     ended = play(tmp_path, video, *options, segmenter="nasty_segmenters:HangingToOpen")
     assert (ended.code, ended.report["frames"]["presented"], ended.states) == (0, FRAMES, ["absent"])
     assert "infer is not ready after" in ended.stderr
+
+
+def test_a_gpu_that_fails_is_named_and_infer_starts_afresh(video: Path, tmp_path: Path) -> None:
+    options = ("--set", "infer.options.at=5", "--set", f"infer.options.once={tmp_path / 'once'}")
+    ended = play(tmp_path, video, "--speed", "fastest", *options, *SOON, segmenter="nasty_segmenters:Lost")
+    cause = "infer: cudaGraphLaunch: cudaErrorIllegalAddress"
+    assert ended.stderr.splitlines()[0] == cause
+    assert next(fault["what"] for fault in ended.report["faults"] if fault["where"] == "infer") == cause
+    assert restarts(ended) == {"infer": 1}
+
+
+def test_the_video_runs_while_an_engine_is_built_and_every_frame_says_so(video: Path, tmp_path: Path) -> None:
+    options = ("--set", "replay.ready_wait_s=0.2", "--set", "infer.open_timeout_s=4", "--loop", "6")
+    ended = play(tmp_path, video, *options, segmenter="nasty_segmenters:Building")
+    assert ended.code == 0
+    assert restarts(ended) == {}
+    assert ended.states[:2] == ["absent", "fresh"]
+    causes = [line["cause"] for line in ended.log if line["state"] == "absent" and line["cause"]]
+    percents = [int(cause.removeprefix("building engine ").removesuffix(" %")) for cause in causes]
+    assert len(percents) > 10
+    assert percents == sorted(percents)
+    told = [fault["what"] for fault in ended.report["faults"] if fault["where"] == "infer"]
+    assert told[0] == "building engine; the video runs without it meanwhile"
+    assert told[1].startswith("ready after ")
+    assert "infer: building engine 50 %" in ended.stderr.splitlines()
 
 
 # Interrupted
