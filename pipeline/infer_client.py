@@ -8,7 +8,7 @@ hand-shake's before CURVE has proved that both sides hold the other's key.
 
 from collections.abc import Callable, Iterator
 from itertools import count, cycle
-from typing import Any
+from typing import Any, Literal
 
 import zmq
 from zmq.utils.monitor import parse_monitor_message
@@ -32,12 +32,12 @@ _LATE_ANSWERS = 3
 
 
 class HostDown(ConnectionError):
-    """There is no infer host to ask now; ``keys``: because keys are missing or do not fit."""
+    """There is no infer host to ask now; ``refused``: it is there, but not for us, for its "terms" or our "keys"."""
 
-    def __init__(self, cause: str, keys: bool = False) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.keys = keys
+    def __init__(self, cause: str, refused: Literal["", "terms", "keys"] = "") -> None:
+        super().__init__(f"refused: {cause}" if refused else cause)
+        self.cause = str(self)
+        self.refused = refused
 
 
 class HostFailed(RuntimeError):
@@ -197,7 +197,7 @@ class InferClient:
             self._endpoints = cycle(resolved.endpoints)
         return next(self._endpoints)
 
-    def _lose(self, cause: str, keys: bool = False) -> None:
+    def _lose(self, cause: str, refused: Literal["", "terms", "keys"] = "") -> None:
         """The connection is of no use any more: say why, and plan the next."""
         if self._connection is not None:
             self._connection.close()
@@ -205,10 +205,10 @@ class InferClient:
         self._connection, self._host_epoch, self._asked = None, 0, None
         self._retry_s = _RETRY_MIN_S if was_ready else min(2 * self._retry_s, _RETRY_MAX_S)
         self._retry_ns = self.clock.now_ns() + int(self._retry_s * 1e9)
-        self._down = HostDown(cause, keys)
-        if cause != self._told:
-            self._told = cause
-            self._tell(f"infer.host: {self.settings.address}; {cause}", "warning")
+        self._down = HostDown(cause, refused)
+        if self._down.cause != self._told:
+            self._told = self._down.cause
+            self._tell(f"infer.host: {self.settings.address}; {self._told}", "warning")
 
     # Messages
 
@@ -232,7 +232,7 @@ class InferClient:
             try:
                 self._take(parts)
             except OtherVersion as error:
-                self._lose(f"refused: {error}")
+                self._lose(str(error), "terms")
             except WireError as error:
                 self.refused_messages += 1
                 if self.refused_messages == 1:
@@ -243,7 +243,7 @@ class InferClient:
         if self._connection is None or head.writer_epoch != self._connection.epoch or len(parts) > 2:
             raise WireError("message: of another connection; expected this one's")
         if head.kind is Kind.REFUSED:
-            self._lose(f"refused: {unpack_words(body)}")
+            self._lose(unpack_words(body), "terms")
         elif head.kind is Kind.HELLO:
             self._take_hello(head, unpack_terms(body))
         elif head.kind in (Kind.MASK, Kind.FAIL) and head.reader_epoch == self._host_epoch:
@@ -253,7 +253,7 @@ class InferClient:
 
     def _take_hello(self, head: Head, terms: Terms) -> None:
         if refusal := terms.refusal(self.settings.terms):
-            self._lose(f"refused: {refusal}")
+            self._lose(refusal, "terms")
             return
         if self._told:
             self._tell(f"infer.host: {self.settings.address}; connected again", "info")
@@ -286,13 +286,13 @@ class InferClient:
             self._shaken = True
         elif event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:
             self._lose(
-                "refused: the host does not know this tower's key. "
+                "the host does not know this tower's key. "
                 "Try: copy its towers/tower.key into towers/ of the host's keys",
-                keys=True,
+                "keys",
             )
         elif event in (zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL, zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL):
             hint = "another host.key, or no keys there" if with_keys else "it wants keys: --keys DIR"
-            self._lose(f"refused in the hand-shake; {hint}", keys=True)
+            self._lose(f"the hand-shake failed; {hint}", "keys")
         elif event in (zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED):
             self._lose("connection lost" if self._shaken else "cannot be reached")
 

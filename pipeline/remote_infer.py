@@ -16,7 +16,8 @@ from .link import Received
 from .stage import Drop, Output
 from .wire import Kind, TensorHeader
 
-_FIRST_CONNECTION_S = 4.0
+_LOOK_S = 0.1
+_FIRST_CONNECTION_NS = 4_000_000_000
 """What a run's start waits for the host: more than one attempt takes."""
 
 
@@ -53,11 +54,16 @@ class RemoteInferStage:
             ModelError: no host, or one that refuses (every-frame mode).
             ConfigError: its keys or ours do not fit (every-frame mode).
         """
-        if self._client.wait_ready(_FIRST_CONNECTION_S) or not self._patience_s:
+        client = self._client
+        give_up_ns = client.clock.now_ns() + _FIRST_CONNECTION_NS
+        while (
+            not client.wait_ready(_LOOK_S) and not client.down.refused and client.clock.now_ns() < give_up_ns
+        ):
+            continue
+        if client.ready or not self._patience_s:
             return
-        down = self._client.down
-        message = f"infer.host: {self._client.settings.address}; {down.cause}"
-        raise ConfigError(message) if down.keys else ModelError(message)
+        message = f"infer.host: {client.settings.address}; {client.down.cause}"
+        raise ConfigError(message) if client.down.refused == "keys" else ModelError(message)
 
     def process(self, message: Received, header: TensorHeader) -> Output:
         """Have one tensor segmented; raises Drop, with the words for the screen, if that cannot be had."""

@@ -88,7 +88,7 @@ def test_a_tower_whose_key_is_not_let_in_is_refused(keys: Path, other_keys: Path
 
 def test_a_host_with_another_key_than_the_tower_trusts_gets_nothing(keys: Path, other_keys: Path) -> None:
     said, heard = refused(other_keys, keys)
-    assert said == "refused in the hand-shake; another host.key, or no keys there"
+    assert said == "refused: the hand-shake failed; another host.key, or no keys there"
     assert heard == [
         "127.0.0.1 refused: the hand-shake failed: not the keys of a tower let in, or another program"
     ]
@@ -96,7 +96,7 @@ def test_a_host_with_another_key_than_the_tower_trusts_gets_nothing(keys: Path, 
 
 def test_a_tower_without_keys_is_refused_by_a_host_with_keys(keys: Path) -> None:
     said, heard = refused(keys, None)
-    assert said == "refused in the hand-shake; it wants keys: --keys DIR"
+    assert said == "refused: the hand-shake failed; it wants keys: --keys DIR"
     assert heard == [
         "127.0.0.1 refused: the hand-shake failed: not the keys of a tower let in, or another program"
     ]
@@ -104,7 +104,7 @@ def test_a_tower_without_keys_is_refused_by_a_host_with_keys(keys: Path) -> None
 
 def test_a_tower_with_keys_gives_nothing_to_a_host_without(keys: Path) -> None:
     said, heard = refused(None, keys)
-    assert said == "refused in the hand-shake; another host.key, or no keys there"
+    assert said == "refused: the hand-shake failed; another host.key, or no keys there"
     assert heard == [
         "127.0.0.1 refused: the hand-shake failed: no endostream tower without keys, or another program"
     ]
