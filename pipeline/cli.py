@@ -18,7 +18,7 @@ import typer
 
 from endostream.configs.errors import ConfigError, EndostreamError, ExitCode, SinkError
 
-from . import cli_faults, cli_profile, cli_remote, cli_train, cli_witness, log_lines
+from . import cli_faults, cli_profile, cli_remote, cli_top, cli_train, cli_witness, log_lines
 from .cli_options import (
     AsJson,
     Choice,
@@ -299,6 +299,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 cli_profile.add_to(app)
 cli_train.add_to(app)
+cli_top.add_to(app)
 cli_witness.add_to(app)
 cli_faults.add_to(app)
 cli_remote.add_to(app)

@@ -115,6 +115,11 @@ def _frames(record: dict[str, Any]) -> "Iterator[Metric]":
     yield _counter(
         "no_signal_cards", "Pictures shown in place of a silent source.", {(): frames["synthetic"]}
     )
+    yield _counter(
+        "frames_not_shown",
+        "Frames presented while the window was away or slow.",
+        {(): frames["not_shown"]},
+    )
     yield _gauge(
         "frames_held", "Frames decoded ahead, or in every-frame mode not settled.", {(): frames["held"]}
     )

@@ -9,8 +9,9 @@ The record (``SCHEMA`` 1); times are in the unit their name ends with, counts ar
     schema, at_utc, at_ns     when it was made: ISO 8601, monotonic
     run                       id, pid, version, mode, segmenter, runtime, presenting_sink, status (running, finishing,
                               ended), uptime_s
-    frames                    captured, presented, annotated, synthetic, dropped {cause: n}, held (prepared and not
-                              yet released), longest_freeze_ms, since_presented_s (None before the first)
+    frames                    captured, presented, annotated, synthetic, not_shown (presented while the window was
+                              away or slow), dropped {cause: n}, held (prepared and not yet released),
+                              longest_freeze_ms, since_presented_s (None before the first)
     masks                     computed, presented, superseded, discarded, state (of the newest frame), age_ms (None
                               without a mask), frames_by_state {state: n}
     delays                    video_delay, annotation_delay, release_lateness, present_interval: series
@@ -127,6 +128,7 @@ def _frames(board: Board, now_ns: int) -> dict[str, Any]:
         "presented": board.value("overlay.presented"),
         "annotated": sum(states[state.label] for state in MaskState if state.drawn),
         "synthetic": board.value("overlay.synthetic"),
+        "not_shown": board.value("overlay.not_shown"),
         "dropped": {
             **board.group(f"{VIDEO_LINK}.dropped"),
             "lost_with_stage": board.value(f"{VIDEO_LINK}.lost_with_stage"),

@@ -68,7 +68,7 @@ class WindowSink:
         self._ring: FrameRing | None = None
         self._handed: SizeHW | None = None
         self._number = self._awaited = self._awaited_ns = 0
-        self._failure = ""
+        self._failure = self._lost_because = ""
         self._recording: dict[str, Any] | None = None
         self._requests: list[WindowRequest] = []
         self._notes: list[tuple[str, str]] = []
@@ -116,7 +116,7 @@ class WindowSink:
             self._wait(self._clock.now_ns() + _LOOK_NS)
             self.service()
             if self._lost_ns:
-                raise _no_display(self._spec, self._failure)
+                raise _no_display(self._spec, self.lost_because)
 
     def expect(self, size_hw: SizeHW) -> None:
         """Make ready for pictures of ``size_hw``, so that the first one does not pay for its memory."""
@@ -278,7 +278,7 @@ class WindowSink:
         self._process, self._open, self._awaited = None, False, 0
         self._restart_at_ns = now_ns + self._backoff_ns
         self._backoff_ns = min(2 * self._backoff_ns, _LONGEST_RESTART_NS)
-        self._failure = reason
+        self._failure = self._lost_because = reason
         if not self._lost_ns:
             self._lost_ns = now_ns
             said = f"window: {reason}; the run goes on unseen, and the window comes back with the display"
@@ -287,7 +287,7 @@ class WindowSink:
     @property
     def lost_because(self) -> str:
         """Why the window is not there, "" while it is."""
-        return self._failure if self._lost_ns else ""
+        return self._lost_because if self._lost_ns else ""
 
     def _send(self, message: dict[str, Any], fds: tuple[int, ...] = ()) -> bool:
         if not self._open:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from endostream.pipeline.frame import ImageBgr
-from endostream.pipeline.window_picture import MARKS_OFF
+from endostream.pipeline.window_picture import MARKS_OFF, RECORDING
 
 from .end_to_end import Run
 from .x_display import XDisplay, wait_until
@@ -20,8 +20,8 @@ MARK = (160, 255, 40)
 PHANTOM = ("phantom:320x240@25", "--speed", "realtime", "--sink", "window", "--sink", "video:o.mkv")
 
 
-def has(screen: ImageBgr, colour: tuple[int, int, int], least_px: int) -> bool:
-    return int((screen == colour).all(axis=2).sum()) >= least_px
+def has(screen: ImageBgr, colour: tuple[int, int, int] | None, least_px: int) -> bool:
+    return int((screen == np.array(colour)).all(axis=2).sum()) >= least_px
 
 
 def frames_in(video: Path) -> int:
@@ -59,6 +59,8 @@ def test_every_key_does_what_the_help_says_and_is_logged(tmp_path: Path) -> None
         display.wait_for(lambda screen: int(screen.any(axis=2).sum()) > 200_000, "a full screen")
         display.press("s")
         said(run, "snapshot: shots/")
+        display.press("r")
+        display.wait_for(lambda screen: has(screen, RECORDING.dot, 10), "the red dot")
         run.wait_for_frames(5)
         display.press("q")
         ended = run.end()
@@ -68,6 +70,8 @@ def test_every_key_does_what_the_help_says_and_is_logged(tmp_path: Path) -> None
     assert ended.report["presenting_sink"] == "window"
     assert ended.report["frames"]["ledger_closed"]
     assert frames_in(tmp_path / "o.mkv") == ended.report["sinks"]["video:o.mkv"]["written"]
+    assert "window: recording on (key r)" in ended.stderr
+    assert len(list((tmp_path / "recordings").glob("*/session.json"))) == 1
     assert [fault for fault in ended.report["faults"] if "window: " in json.dumps(fault)] == []
     assert_a_snapshot_is_kept(tmp_path / "shots")
 
