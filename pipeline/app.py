@@ -8,10 +8,11 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 
 from rich.console import Console
@@ -27,6 +28,7 @@ from .live_address import redacted
 from .metrics import snapshot
 from .metrics_server import MetricsServer
 from .metrics_socket import RecordServer
+from .notify import Notifier, RunNotices
 from .progress import Progress
 from .report import Report, RunTotals, ledger_errors, report_from_totals, report_json, write_report
 from .report_table import print_report
@@ -44,10 +46,13 @@ _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ER
 
 def run(request: RunRequest) -> int:
     """Do the run, print or write its report, return the exit code. Prints one line for everything that went wrong."""
-    with nullcontext() if request.quiet else Progress(*expected(request)) as progress:
-        totals, outcome = play(request, _Ticker(progress))
+    with ExitStack() as stack:
+        progress = stack.enter_context(nullcontext() if request.quiet else Progress(*expected(request)))
+        totals, outcome = play(request, _Ticker(progress, _notices(stack)))
     session = Path(outcome.recorded) if outcome.recorded else None
-    return _publish(concluded(totals, outcome, request), request, session)
+    report = concluded(totals, outcome, request)
+    _log_end(report)
+    return _publish(report, request, session)
 
 
 def play(
@@ -61,6 +66,7 @@ def play(
         spec = replace(run_spec(request), endpoints=launcher.endpoints, chaos=chaos)
         supervisor = Supervisor(spec, request.config, launcher, _tell, tick)
         log_lines.name_run(supervisor.outcome.run_id)
+        _log_begin(supervisor)
         _serve_metrics(supervisor, request, directory, stack)
         outcome = supervisor.run()
     totals = run_totals(supervisor.board, spec, outcome, request.config.infer.segmenter)
@@ -103,6 +109,41 @@ def _launcher(directory: RunDirectory | None) -> Launcher:
     if directory is None:
         return ThreadLauncher("inproc://endostream/")
     return ProcessLauncher(f"ipc://{directory.path}/")
+
+
+def _notices(stack: ExitStack) -> RunNotices | None:
+    """Whom to tell how it goes if a service manager has started us."""
+    notifier = Notifier.from_environment()
+    return None if notifier is None else RunNotices(stack.enter_context(closing(notifier)))
+
+
+def _log_begin(supervisor: Supervisor) -> None:
+    """The first line of a log that machines read: what runs."""
+    if log_lines.is_json():
+        spec = supervisor.spec
+        fields = {
+            "version": metadata.version("endostream"),
+            "sources": [redacted(source) for source in spec.sources],
+            "sinks": [spec.presenting, *spec.sinks],
+            "mode": spec.mode,
+        }
+        logger.info("the run begins", extra={"event": "begin", "fields": fields})
+
+
+def _log_end(report: Report) -> None:
+    """The last line of a log that machines read: how it ended."""
+    if log_lines.is_json():
+        frames = report.frames
+        fields = {
+            "status": report.status,
+            "exit_code": report.exit_code,
+            "duration_s": report.duration_s,
+            "captured": frames.captured,
+            "presented": frames.presented,
+            "ledger_closed": frames.ledger_closed,
+            "restarts": {name: stage.restarts for name, stage in report.stages.items()},
+        }
+        logger.info("the run has ended", extra={"event": "end", "fields": fields})
 
 
 def _serve_metrics(
@@ -148,12 +189,15 @@ def source_length(address: str, request: RunRequest) -> tuple[float | None, floa
 
 
 class _Ticker:
-    """Feeds the progress display from the board."""
+    """Feeds the progress display, and a service manager if there is one, from the board."""
 
-    def __init__(self, progress: Progress | None) -> None:
+    def __init__(self, progress: Progress | None, notices: RunNotices | None = None) -> None:
         self._progress = progress
+        self._notices = notices
 
     def __call__(self, supervisor: Supervisor) -> None:
+        if self._notices is not None:
+            self._notices(supervisor)
         if self._progress is None:
             return
         board = supervisor.board

@@ -18,7 +18,7 @@ import typer
 
 from endostream.configs.errors import ConfigError, EndostreamError, ExitCode, SinkError
 
-from . import cli_faults, cli_profile, cli_remote, cli_top, cli_train, cli_witness, log_lines
+from . import cli_faults, cli_profile, cli_remote, cli_service, cli_top, cli_train, cli_witness, log_lines
 from .cli_options import (
     AsJson,
     Choice,
@@ -303,6 +303,7 @@ cli_top.add_to(app)
 cli_witness.add_to(app)
 cli_faults.add_to(app)
 cli_remote.add_to(app)
+cli_service.add_to(app)
 
 
 def _telling(metrics: str | None, log_format: str | None) -> dict[str, tuple[str, str | None]]:

@@ -31,12 +31,15 @@ class Latest(Generic[T]):
             self._error = self._error or error
             self._changed.notify()
 
-    def take(self, timeout_s: float) -> T | None:
-        """The newest item, None if none came in time; raises what ``end`` was given once nothing is left."""
+    def take(self, timeout_s: float, held: T | None = None) -> T | None:
+        """The newest item, None if none came in time; raises what ``end`` was given once nothing is left.
+
+        ``held`` is one that was taken before and not used: it is given back, at once, unless a newer one is there.
+        """
         with self._changed:
-            if self._item is None and self._error is None:
+            if held is None and self._item is None and self._error is None:
                 self._changed.wait(timeout_s)
-            item, self._item = self._item, None
+            item, self._item = held if self._item is None else self._item, None
             if item is None and self._error is not None:
                 raise self._error
             return item

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import zmq
 
+from . import log_lines
 from .board import Board
 from .control import ControlChannel
 from .host import RunSpec, StageHost
@@ -88,10 +89,15 @@ class ProcessLauncher:
         fd = theirs.fileno()
         command = [sys.executable, "-P", "-m", "endostream.pipeline.worker", stage, str(fd)]
         environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        process = subprocess.Popen(command, pass_fds=[fd], stdin=subprocess.DEVNULL, env=environment)
+        piped = subprocess.PIPE if log_lines.is_json() else None
+        process = subprocess.Popen(
+            command, pass_fds=[fd], stdin=subprocess.DEVNULL, stderr=piped, env=environment
+        )
         theirs.close()
         if stage in ("capture", "overlay") and not spec.every_frame and spec.config["supervisor"]["realtime"]:
             _run_in_realtime_class(process.pid)
+        if process.stderr is not None:
+            log_lines.log_what_is_said(stage, process.stderr)
         message = {"t": "run", "spec": spec.to_json(), "incarnation": incarnation, "nice": nice}
         ours.send(message, (board_block.fd,))
         return ProcessHandle(process), ours

@@ -17,16 +17,18 @@ and whatever fields the event has besides. Times of recordings' pictures are in 
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal, TextIO
+from typing import IO, Any, Literal, TextIO
 
 from .supervision import STAGES
 
 LogFormat = Literal["auto", "text", "json"]
 FORMATS: tuple[LogFormat, ...] = ("auto", "text", "json")
 OPTION = "--log-format"
+_LONGEST_LINE_BYTES = 8192
 logger = logging.getLogger("endostream")
 
 
@@ -96,6 +98,21 @@ def name_run(run_id: str) -> None:
     for handler in logger.handlers:
         if isinstance(handler.formatter, JsonFormatter):
             handler.formatter.run_id = run_id
+
+
+def log_what_is_said(stage: str, stderr: IO[bytes]) -> threading.Thread:
+    """Log every line that a stage's process writes on its stderr (libraries, a crash); the thread ends with it."""
+
+    def read() -> None:
+        with stderr:
+            while line := stderr.readline(_LONGEST_LINE_BYTES):
+                text = line.decode(errors="replace").rstrip()
+                if text:
+                    logger.warning("%s: %s", stage, text, extra={"event": "stderr", "stage": stage})
+
+    thread = threading.Thread(target=read, name=f"{stage}-stderr", daemon=True)
+    thread.start()
+    return thread
 
 
 def asked_format(arguments: Sequence[str]) -> LogFormat:

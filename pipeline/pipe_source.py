@@ -301,7 +301,7 @@ class PipeSource:
         silent_s = 0.0
         while not self._live.stopping():
             first, self._first = self._first, None
-            read = self._reader.latest.take(0 if first else _STEP_S) or first
+            read = self._reader.latest.take(_STEP_S, first)
             if read is None:
                 silent_s += _STEP_S
                 if silent_s > self._live.settings.silence_s:

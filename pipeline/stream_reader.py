@@ -46,7 +46,8 @@ class StreamReader(threading.Thread):
 
     Attributes:
         latest: the newest picture; ends with SourceMissing if opening failed for good, else with SourceLost.
-        faults: ``superseded``, ``corrupt_packet``, ``corrupt_picture`` by number.
+        faults: ``superseded``, ``corrupt_packet``, ``damaged_packet`` (bytes of it are missing), ``corrupt_picture``
+            by number.
         fps, codec: of the stream, once a picture is there.
         tap: takes every packet as it comes, for recording.
         driver_clock: whether packet times are the machine's monotonic clock (a capture device read by FFmpeg).
@@ -106,6 +107,8 @@ class StreamReader(threading.Thread):
         errors = 0
         for packet in container.demux(stream):
             arrival_ns = self._arrival(packet)
+            if packet.is_corrupt:
+                self.faults["damaged_packet"] += 1
             if self._stopped.is_set():
                 return
             if self._tap is not None:

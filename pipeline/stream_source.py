@@ -133,7 +133,7 @@ class StreamSource:
         silent_s = 0.0
         while not self._live.stopping():
             first, self._first = self._first, None
-            decoded = self._reader.latest.take(0 if first else _STEP_S) or first
+            decoded = self._reader.latest.take(_STEP_S, first)
             if decoded is None:
                 silent_s += _STEP_S
                 if silent_s > self._live.settings.silence_s:
@@ -154,7 +154,8 @@ class StreamSource:
 
     @property
     def faults(self) -> dict[str, int]:
-        """``superseded`` (a newer picture was there), ``corrupt_packet`` (lost), ``corrupt_picture`` (shown)."""
+        """``superseded`` (a newer picture was there), ``corrupt_packet`` (lost), ``damaged_packet`` (bytes of it are
+        missing), ``corrupt_picture`` (shown)."""
         return dict(self._reader.faults)
 
     def close(self) -> None:

@@ -49,6 +49,7 @@ up: each frame in flight was tried three times by then, and three windows of the
 _DAMAGE = {
     "ended_early": "ends before its header says",
     "corrupt_packet": "packets that cannot be decoded",
+    "damaged_packet": "packets with bytes missing",
     "corrupt_picture": "pictures decoded in part",
     "unreadable_picture": "pictures that cannot be read",
 }

@@ -133,20 +133,24 @@ class V4l2Source:
             if filled is None:
                 self._check_silence(time.monotonic_ns() - heard_ns)
                 continue
-            heard_ns = now_ns = time.monotonic_ns()
+            now_ns = time.monotonic_ns()
             arrival_ns = now_ns
             if filled.driver_ns is not None and -_NEWEST_NS <= now_ns - filled.driver_ns <= _OLDEST_NS:
                 arrival_ns = min(filled.driver_ns, now_ns)
             if self._reader.read(filled.data):
+                heard_ns = now_ns
                 fill, packet_ns = self._reader.fill, 0
                 if self._tap is not None and isinstance(self._reader, _JpegReader):
                     packet_ns = self._tap.take_jpeg(filled.data.tobytes(), self._size_hw, arrival_ns)
                 yield SourcePicture(
                     count.seq, arrival_ns, TIME_BASE, self._size_hw, fill, arrival_ns, packet_ns=packet_ns
                 )
-            else:
-                self._faults[self._reader.problem] += 1
+                self._device.give_back(filled.index)
+                continue
+            self._faults[self._reader.problem] += 1
             self._device.give_back(filled.index)
+            # Of garbage alone: opening it anew may mend that.
+            self._check_silence(time.monotonic_ns() - heard_ns)
 
     def _flush(self) -> None:
         """Give back what was filled before anyone looked: it is old, and nobody has lost it."""

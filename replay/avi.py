@@ -95,9 +95,9 @@ class AviSource:
     def faults(self) -> dict[str, int]:
         """Over all iterations, by cause.
 
-        ``corrupt_packet`` (not decoded, a gap in seq), ``corrupt_picture`` (shown, in part concealed by the
-        decoder), ``missing_pts``, ``backward_pts``, ``pts_jump`` (mended), ``size_change``, ``ended_early``
-        (the header promised more than there was).
+        ``corrupt_packet`` (not decoded, a gap in seq), ``damaged_packet`` (bytes of it are missing),
+        ``corrupt_picture`` (shown, in part concealed by the decoder), ``missing_pts``, ``backward_pts``,
+        ``pts_jump`` (mended), ``size_change``, ``ended_early`` (the header promised more than there was).
         """
         return dict(self._faults)
 
@@ -159,7 +159,8 @@ class AviSource:
             played += 1
         if not played and self._options.start_s > 0:
             raise self._nothing_from_start(float((pts + step - self._origin) * time_base))
-        self._check_end(pts + step)
+        counted = video.stream.frames > 0 and not video.stores_times
+        self._check_end(pts + step, counted and not reader.lost)
 
     def _timed(self, video: OpenVideo, reader: PictureReader) -> Iterator[tuple[av.VideoFrame, int | None]]:
         sorts = not video.stores_times and bool(video.stream.codec_context.has_b_frames)
@@ -168,11 +169,12 @@ class AviSource:
             timed = Deinterlacer().run(timed)
         return timed
 
-    def _check_end(self, end_pts: int) -> None:
-        """Count an end before its time: a file cut off, or truncated while it was played."""
+    def _check_end(self, end_pts: int, counted: bool) -> None:
+        """Count an end before its time: a file cut off, truncated while it was played, or short of pictures."""
         played_s = float((end_pts - self._origin) * self.info.time_base)
-        two_frames_s = float(2 * self._step * self.info.time_base)
-        if self.info.duration_s is not None and played_s < self.info.duration_s - two_frames_s:
+        # An AVI's length is a count of pictures; elsewhere it is a time, which may be a frame or two off.
+        slack_s = float((Fraction(1, 2) if counted else 2) * self._step * self.info.time_base)
+        if self.info.duration_s is not None and played_s < self.info.duration_s - slack_s:
             self._faults["ended_early"] += 1
 
     def _nothing_from_start(self, length_s: float) -> ConfigError:

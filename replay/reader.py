@@ -26,8 +26,9 @@ class PictureReader:
 
     Args:
         video: stands where reading is to begin.
-        faults: where ``corrupt_packet`` (not decoded: a picture lost), ``corrupt_picture`` (given, but in
-            part concealed by the decoder) and ``size_change`` are counted.
+        faults: where ``corrupt_packet`` (not decoded: a picture lost), ``damaged_packet`` (the container says
+            that bytes of it are missing), ``corrupt_picture`` (given, but in part concealed by the decoder)
+            and ``size_change`` are counted.
         name: gives each packet a name that its pictures carry in ``opaque``; for recording.
 
     Attributes:
@@ -77,6 +78,8 @@ class PictureReader:
 
     def _decode(self, packet: "Packet[VideoStream] | None") -> list[av.VideoFrame]:
         """Pictures that ``packet`` completes; None lets go those the decoder still holds."""
+        if packet is not None and packet.is_corrupt:
+            self._faults["damaged_packet"] += 1
         try:
             return list(self._video.stream.codec_context.decode(packet))
         except av.EOFError:  # told to let go twice

@@ -34,6 +34,17 @@ def test_what_was_put_before_the_end_can_still_be_taken() -> None:
             latest.take(0)
 
 
+def test_an_item_held_back_is_given_before_the_end_unless_a_newer_one_is_there() -> None:
+    latest: Latest[int] = Latest()
+    assert latest.take(10.0, held=0) == 0
+    latest.put(1)
+    assert latest.take(10.0, held=0) == 1
+    latest.end(EOFError("over"))
+    assert latest.take(10.0, held=0) == 0
+    with pytest.raises(EOFError, match="over"):
+        latest.take(10.0)
+
+
 def test_who_waits_is_woken_by_an_item_and_by_the_end() -> None:
     latest: Latest[int] = Latest()
     thread = threading.Thread(target=latest.put, args=(5,))

@@ -3,6 +3,7 @@
 import json
 import logging
 import signal
+import subprocess
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from endostream.pipeline import log_lines
 from endostream.pipeline.cli import run_command
 
-from .end_to_end import Run, small_video
+from .end_to_end import PATIENCE_S, Run, small_video
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +86,19 @@ def test_an_unknown_format_is_a_mistake_told_in_text(capsys: pytest.CaptureFixtu
     assert err.count("\n") == 1
 
 
+def test_what_a_stages_libraries_write_on_stderr_is_logged_line_by_line(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    log_lines.set_up("json")
+    command = [sys.executable, "-c", "import os; os.write(2, b'one\\n\\n\\xfftwo')"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        log_lines.log_what_is_said("infer", process.stderr).join(PATIENCE_S)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["message"] for line in lines] == ["infer: one", "infer: \ufffdtwo"]
+    assert {(line["stage"], line["event"]) for line in lines} == {("infer", "stderr")}
+
+
 def test_every_line_of_a_run_with_a_killed_stage_is_json_with_the_runs_id(tmp_path: Path) -> None:
     arguments = ("--loop", "0", "--log-format", "json", "--metrics", "127.0.0.1:0")
     with Run(tmp_path, small_video(tmp_path), *arguments) as run:
@@ -101,3 +115,5 @@ def test_every_line_of_a_run_with_a_killed_stage_is_json_with_the_runs_id(tmp_pa
         "preprocess: killed by SIGKILL; starts again in 0.05 s",
         "preprocess: is back",
     ]
+    assert (lines[0]["event"], lines[-1]["event"]) == ("begin", "end")
+    assert (lines[-1]["exit_code"], lines[-1]["restarts"]["preprocess"]) == (130, 1)

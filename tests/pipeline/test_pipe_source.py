@@ -72,6 +72,15 @@ def test_raw_pictures_need_no_header(tmp_path: Path) -> None:
     assert [int(image[0, 0, 0]) for image in heard.pictures()] == [10, 20, 30]
 
 
+def test_the_only_picture_of_a_command_that_has_ended_is_shown(tmp_path: Path) -> None:
+    """It was held back until capture was ready, and then forgotten, since the end was noticed first."""
+    path = file_of(tmp_path, np.full((16, 16, 3), 77, np.uint8).tobytes())
+    heard = Heard(f"cat {path}", pipe_format="bgr24", width=16, height=16, fps=50)
+    heard.source._reader.join(PATIENCE_S)  # the end is there before the picture is asked for
+    assert [int(image[0, 0, 0]) for image in heard.pictures()] == [77]
+    assert heard.ending == "the command has ended with code 0"
+
+
 def test_frame_lines_with_parameters_and_colour_ranges_are_read(tmp_path: Path) -> None:
     head = b"YUV4MPEG2 W16 H16 F25:1 Cmono XCOLORRANGE=LIMITED\n"
     path = file_of(tmp_path, head, b"FRAME Ip XTAG\n" + bytes([16]) * 256, b"FRAME\n" + bytes([235]) * 256)

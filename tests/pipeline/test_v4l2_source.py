@@ -101,6 +101,15 @@ def test_motion_jpeg_is_decoded_and_noise_between_is_counted_and_left_out(tmp_pa
     assert grows(found["seqs"])
 
 
+def test_a_device_that_gives_nothing_but_noise_is_lost_like_a_silent_one(tmp_path: Path) -> None:
+    """Else it would never be opened anew, which is what brings a device back that has lost its place."""
+    (tmp_path / "pictures.mjpg").write_bytes(cv2.imencode(".jpg", paint(1, 0))[1].tobytes())
+    device = Emulator(tmp_path, "MJPG:320x240@50", jpeg=tmp_path / "pictures.mjpg", garbage_every=1)
+    found = capture(device, 8, silence_s=0.3)
+    assert found["error"] == "SourceLost: source: /dev/video42; no picture for 0.3 s"
+    assert found["numbers"] == []
+
+
 def test_lost_flagged_and_short_pictures_are_gaps_in_seq_counted_by_cause(tmp_path: Path) -> None:
     device = Emulator(tmp_path, "YUYV:320x240@50", lose_every=5, error_every=7, short_every=9)
     found = capture(device, 30)

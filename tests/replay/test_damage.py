@@ -91,6 +91,26 @@ def test_a_picture_that_cannot_be_decoded_is_a_gap_in_seq(tmp_path: Path) -> Non
         assert source.first_cause == "Invalid data found when processing input"
 
 
+def test_a_picture_missing_from_an_avi_is_noticed_by_the_count_in_its_header(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "stills.avi", VideoSpec("mjpeg", "yuvj420p"))
+    data = path.read_bytes()
+    places = [place for place in range(data.index(b"movi"), len(data)) if data[place : place + 4] == b"00dc"]
+    path.write_bytes(data[: places[4]] + data[places[5] :])
+    with AviSource(str(path)) as source:
+        assert sum(1 for _ in source) == 11
+        assert source.faults == {"ended_early": 1}
+
+
+def test_bytes_missing_from_a_transport_stream_are_noticed_by_its_packet_counters(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "v.ts", VideoSpec("libx264", frames=30, size_hw=(120, 160), texture=True))
+    data = path.read_bytes()
+    middle = len(data) // 2 // 188 * 188
+    path.write_bytes(data[:middle] + data[middle + 188 :])
+    with AviSource(str(path)) as source:
+        list(source)
+        assert source.faults["damaged_packet"] >= 1
+
+
 def test_faults_add_up_over_iterations(video: Path) -> None:
     with AviSource(str(cut_off(video, 0.5))) as source:
         for _ in range(2):

@@ -12,7 +12,7 @@
  *   V4L2_EMULATOR_MODES     FOURCC:WxH@FPS[/FPS...] separated by commas; WxH-WxH and FPS-FPS are ranges
  *   V4L2_EMULATOR_SETTINGS  the settings below as KEY=VALUE, separated by commas
  *   V4L2_EMULATOR_CONTROL   a file of KEY=VALUE lines, read again whenever it changes: faults while running
- *   V4L2_EMULATOR_JPEG      for MJPG: a file of JPEG pictures one behind the other, played in a loop
+ *   V4L2_EMULATOR_JPEG      for MJPG: a file of JPEG pictures one behind the other, played in a loop; read by open
  *
  * Settings, all 0 or unset at first:
  *   unplugged=1   open fails with ENODEV, all else too     stalled=1     no pictures come
@@ -167,7 +167,11 @@ static void add_mode(const char *text) {
     modes[mode_count++] = mode;
 }
 
+/* Read anew by every open, so that a test can change what the device shows. Call with the lock held. */
 static void load_jpeg(void) {
+    free(jpeg);
+    jpeg = NULL;
+    jpeg_bytes = jpeg_at = 0;
     const char *path = getenv("V4L2_EMULATOR_JPEG");
     struct stat status;
     int fd = path ? real_open(path, O_RDONLY | O_CLOEXEC) : -1;
@@ -192,7 +196,6 @@ static void start(void) {
         add_mode(part);
     free(copy);
     set_all(getenv("V4L2_EMULATOR_SETTINGS"), ",");
-    load_jpeg();
 }
 
 static struct device *find(int fd) {
@@ -632,6 +635,7 @@ static int open_device(int flags) {
         device->format.height = modes[0].height;
         device->period = (struct v4l2_fract){1, modes[0].rate[0]};
         fit(&device->format);
+        load_jpeg();
         devices[place] = device;
     }
     pthread_mutex_unlock(&lock);
