@@ -187,7 +187,8 @@ def test_a_real_run_is_ready_fed_starved_while_the_display_stands_still_and_stop
     tmp_path: Path, manager: Manager
 ) -> None:
     environment = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
-    patient = ("--set", "supervisor.heartbeat_timeout_s=60")  # the supervisor itself is not to help
+    # The supervisor itself is not to help.
+    patient = ("--set", "supervisor.heartbeat_timeout_s=60", "--set", "overlay.hang_timeout_s=60")
     with Run(tmp_path, small_video(tmp_path), "--loop", "0", *patient, environment=environment) as run:
         words: list[str] = []
         run.wait_for(lambda: words.extend(manager.words()) or words.count("WATCHDOG") > 3, "feeding")
