@@ -24,7 +24,9 @@ def faults(
     stages: Annotated[
         list[str] | None,
         typer.Option(
-            "--stage", metavar="NAME", help="preprocess, infer, overlay, source or recorder; may be repeated."
+            "--stage",
+            metavar="NAME",
+            help="preprocess, infer, overlay, source, recorder or supervisor; may be repeated.",
         ),
     ] = None,
     kinds: Annotated[

@@ -38,6 +38,7 @@ class Figures:
         restarts: by stage, those that had any.
         no_signal: pictures of our own that were shown.
         sink_dropped: presented pictures that were not recorded, None without a recorder.
+        ended_s: of a run whose supervisor was killed: until its last process was gone.
         causes: what the run said of it.
         broken: which promises were not kept, in words.
     """
@@ -58,6 +59,7 @@ class Figures:
     sink_dropped: int | None = None
     ledger_closed: bool = False
     exit_code: int = 0
+    ended_s: float | None = None
     causes: list[str] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
 

@@ -25,7 +25,7 @@ from .supervisor import Supervisor
 
 SETTLED_FRAMES = 45
 """Frames with a fresh mask before the fault, and after it was over before the run ends."""
-_PATIENCE_NS = 30_000_000_000
+_PATIENCE_NS = 60_000_000_000
 _HEADROOM_BYTES = 256 << 20
 """Left to a process whose address space is limited: so much leaks away within a second."""
 

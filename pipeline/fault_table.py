@@ -87,6 +87,8 @@ def _cells(cell: Figures) -> list[str]:
 
 def _again(cell: Figures) -> str:
     """Time to annotation, and of it the fault's own where that has a time."""
+    if cell.ended_s is not None:
+        return f"run ended after {cell.ended_s:.2f}"
     if cell.again_s is None:
         return "never"
     return f"{cell.again_s:.2f}" + (f" (fault {cell.lasted_s:.1f})" if cell.lasted_s >= 0.1 else "")

@@ -15,6 +15,7 @@ from endostream.configs.errors import ConfigError, ExitCode, SinkError
 from endostream.configs.load import LoadedConfig, Override, load_config
 from endostream.configs.schema import Config
 
+from . import fault_supervisor
 from .environment import environment
 from .fault_cells import FAULTS, PROCESS, Cell, all_cells
 from .fault_figures import Figures
@@ -72,8 +73,9 @@ def chosen_cells(stages: Sequence[str], faults: Sequence[str]) -> list[Cell]:
     """
     wanted = [_ALIASES.get(stage, stage) for stage in stages]
     for stage in wanted:
-        if stage not in PROCESS:
-            raise ConfigError(f"stage: {stage!r}; expected one of {', '.join(PROCESS)}")
+        if stage not in (*PROCESS, fault_supervisor.STAGE):
+            known = ", ".join((*PROCESS, fault_supervisor.STAGE))
+            raise ConfigError(f"stage: {stage!r}; expected one of {known}")
     cells = [cell for cell in all_cells() if not wanted or cell.stage in wanted]
     names = {f"{cell.fault}:{cell.variant}" for cell in all_cells() if cell.variant}
     for fault in faults:
@@ -82,9 +84,14 @@ def chosen_cells(stages: Sequence[str], faults: Sequence[str]) -> list[Cell]:
     chosen = [
         cell for cell in cells if not faults or {cell.fault, f"{cell.fault}:{cell.variant}"} & set(faults)
     ]
-    if not chosen:
+    if not chosen and not with_supervisor(stages, faults):
         raise ConfigError("faults: none of these makes sense for these stages. Try: endostream faults --help")
     return chosen
+
+
+def with_supervisor(stages: Sequence[str], faults: Sequence[str]) -> bool:
+    """Whether the supervisor is to be killed too."""
+    return (not stages or fault_supervisor.STAGE in stages) and (not faults or "kill" in faults)
 
 
 def faults_command(request: FaultsRequest) -> int:
@@ -105,13 +112,13 @@ def matrix_command(request: FaultsRequest) -> int:
     """Run the matrix."""
     cells = chosen_cells(request.stages, request.faults)
     configs = {cell.settings: request.load(cell.settings).config for cell in cells}
-    segmenter = next(iter(configs.values())).infer.segmenter
-    matrix = Matrix(request.source, segmenter, request.command, environment())
+    plain = request.load().config
+    matrix = Matrix(request.source, plain.infer.segmenter, request.command, environment())
     try:
-        for number, cell in enumerate(cells, 1):
-            figures = run_quietly(cell, request.source, configs[cell.settings])
-            matrix.cells.append(figures)
-            print(_line(number, len(cells), cell, figures), file=sys.stderr, flush=True)
+        for cell in cells:
+            _add(matrix, run_quietly(cell, request.source, configs[cell.settings]), cell.name, len(cells))
+        if with_supervisor(request.stages, request.faults):
+            _add(matrix, fault_supervisor.play_supervisor_cell(request.source, plain), "supervisor kill", 0)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
     publish(matrix, request)
@@ -130,11 +137,17 @@ def run_quietly(cell: Cell, source: str, config: Config) -> Figures:
         logger.setLevel(level)
 
 
-def _line(number: int, count: int, cell: Cell, figures: Figures) -> str:
+def _add(matrix: Matrix, figures: Figures, name: str, count: int) -> None:
+    """Take a cell into the matrix, and say so on stderr: the whole takes minutes."""
+    matrix.cells.append(figures)
     freeze = "none shown" if figures.freeze_ms is None else f"freeze {figures.freeze_ms:.0f} ms"
     again = "never" if figures.again_s is None else f"{figures.again_s:.2f} s"
+    said = f"{freeze}, {figures.lost_frames} lost, annotation {again}"
+    if figures.ended_s is not None:
+        said = f"ended after {figures.ended_s:.2f} s"
     broken = f" [{'; '.join(figures.broken)}]" if figures.broken else ""
-    return f"{number}/{count} {cell.name}: {freeze}, {figures.lost_frames} lost, annotation {again}{broken}"
+    place = f"{len(matrix.cells)}/{count} " if count else ""
+    print(f"{place}{name}: {said}{broken}", file=sys.stderr, flush=True)
 
 
 def publish(matrix: Matrix, request: FaultsRequest) -> None:

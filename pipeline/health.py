@@ -3,7 +3,8 @@
 A hang is told by what the stage itself shows on the board: since when it has been at work on a frame, and when it last
 gave a sign of life. In live mode the limits follow from what matters: the display process holds the picture, so half
 a second of silence is enough; a stage that usually takes 30 ms for a frame is hung after a second, one that usually
-takes 200 ms is not. In every-frame mode nobody waits, and a machine may be busy: only the plain limits count.
+takes 200 ms is not. A stage that waits for a core is not hung: restarting it would only cost a crowded machine more,
+so as long as a thread of it could run, the plain limits count. In every-frame mode nobody waits: there too.
 """
 
 import os
@@ -17,6 +18,9 @@ _QUICK = ("capture", "preprocess", "infer")
 """Stages that get ``supervisor.live_hang_s`` in live mode; record may lag, and nothing waits for it."""
 _USUAL_FACTOR = 20
 """A frame may take so many times the 99th percentile of all before."""
+_STARVING_S = 5.0
+"""Silence of a stage of the ordinary class that waits for a core: with 36 programs on two cores it took 3 s."""
+_ORDINARY = ("preprocess", "infer", "record")
 _MEMORY_INTERVAL_NS = 500_000_000
 _MIB = 1 << 20
 _CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
@@ -32,27 +36,34 @@ class Health:
         self._quick_ns = int(quick_s * 1e9) if live else 0
         self._silence_s = {"overlay": config.overlay.hang_timeout_s, **dict.fromkeys(_QUICK, quick_s)}
         self._silence_s = self._silence_s if live else {}
-        self._longest_silence_s = settings.heartbeat_timeout_s
+        self._plain_silence_s = settings.heartbeat_timeout_s
         limit_mib = settings.memory_limit_mib or machine_memory_mib() // 2
         self._limit_mib = limit_mib if settings.launcher == "processes" else 0
         self._looked_ns: dict[str, int] = {}
 
-    def hung(self, stage: str, hang_timeout_s: float, alive_ns: int, now_ns: int) -> str:
+    def hung(self, stage: str, pid: int, hang_timeout_s: float, alive_ns: int, now_ns: int) -> str:
         """Why ``stage``, which is running, counts as hung.
 
         Args:
             stage: its name.
+            pid: its process.
             hang_timeout_s: most time for one frame, whatever is usual.
             alive_ns: the last sign of life that is not on the board, such as being ready.
             now_ns: monotonic.
         """
         busy_ns = self._board.value(f"{stage}.busy_since_ns")
         if busy_ns:
-            limit_s = self._frame_limit_s(stage, hang_timeout_s, now_ns - busy_ns)
-            return f"hung for {limit_s:.3g} s: killed" if now_ns - busy_ns > limit_s * 1e9 else ""
-        silent_ns = now_ns - max(self._board.value(f"{stage}.heartbeat_ns"), alive_ns)
-        limit_s = self._silence_s.get(stage, self._longest_silence_s)
-        return f"no sign of life for {limit_s:g} s: killed" if silent_ns > limit_s * 1e9 else ""
+            for_ns, words = now_ns - busy_ns, "hung"
+            quick_s, plain_s = self._frame_limit_s(stage, hang_timeout_s, for_ns), hang_timeout_s
+        else:
+            for_ns = now_ns - max(self._board.value(f"{stage}.heartbeat_ns"), alive_ns)
+            words = "no sign of life"
+            quick_s, plain_s = self._silence_s.get(stage, self._plain_silence_s), self._plain_silence_s
+        if for_ns <= quick_s * 1e9:
+            return ""
+        if starving(pid):
+            quick_s = max(plain_s, _STARVING_S) if stage in _ORDINARY else plain_s
+        return f"{words} for {quick_s:.3g} s: killed" if for_ns > quick_s * 1e9 else ""
 
     def _frame_limit_s(self, stage: str, hang_timeout_s: float, busy_for_ns: int) -> float:
         if not self._quick_ns or busy_for_ns <= self._quick_ns:
@@ -71,6 +82,18 @@ class Health:
         if used_mib <= self._limit_mib:
             return ""
         return f"memory: {used_mib} MiB, more than {self._limit_mib} (supervisor.memory_limit_mib): killed"
+
+
+def starving(pid: int) -> bool:
+    """Whether a thread of the process runs or waits for a core; a stopped one does not, nor one that waits for else."""
+    try:
+        return any(_state(task) == "R" for task in Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return False
+
+
+def _state(task: Path) -> str:
+    return (task / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0]
 
 
 def own_memory_mib(pid: int) -> int:

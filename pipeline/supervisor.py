@@ -361,8 +361,9 @@ class Supervisor:
             late = now_ns - moved_ns > stage.open_timeout_s * 1e9
             return f"not ready after {stage.open_timeout_s:g} s: killed" if late else ""
         # The last beat may lie before a long opening: being ready was a sign of life too.
-        reason = self._health.hung(stage.name, stage.hang_timeout_s, stage.ready_ns, now_ns)
-        return reason or self._health.too_large(stage.name, stage.handle.pid if stage.handle else 0, now_ns)
+        pid = stage.handle.pid if stage.handle else 0
+        reason = self._health.hung(stage.name, pid, stage.hang_timeout_s, stage.ready_ns, now_ns)
+        return reason or self._health.too_large(stage.name, pid, now_ns)
 
     def _bury(self, stage: Watched, reason: str, now_ns: int) -> None:
         """A stage is gone: say so, and plan its next life."""

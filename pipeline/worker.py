@@ -5,6 +5,7 @@ seconds when the supervisor's end of the channel closes, even if the stage hangs
 """
 
 import contextlib
+import ctypes
 import importlib
 import os
 import select
@@ -30,6 +31,7 @@ STAGE_MAINS = {
     "record": "endostream.pipeline.record:run_record",
 }
 _ORPHAN_GRACE_S = 1.5
+_PR_SET_PDEATHSIG = 1
 _OOM_SCORES = {"infer": 500, "preprocess": 400, "record": 300}
 BROKEN = 75
 """Exit code of a stage that ended because of an error: the supervisor starts it again."""
@@ -88,6 +90,14 @@ def _end_with_supervisor(fd: int) -> None:
     os._exit(1)
 
 
+def _die_with_supervisor(stage: str) -> None:
+    """Have the system kill what has no file to finish: a runtime that is loading may hold the interpreter for seconds,
+    and then no thread of ours could end it."""
+    if stage in ("preprocess", "infer"):
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def _set_priority(stage: str, nice: int) -> None:
     """Who gets a core first, and whom the system ends first when it runs out of memory: never the display side."""
     with contextlib.suppress(OSError):
@@ -102,6 +112,7 @@ def main() -> None:
     # A terminal or a service manager signals the whole group; the supervisor alone ends its stages, in order.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    _die_with_supervisor(stage)
     control = ControlChannel.from_fd(fd)
     threading.Thread(target=_end_with_supervisor, args=(fd,), daemon=True).start()
     message, fds = first_message(control)

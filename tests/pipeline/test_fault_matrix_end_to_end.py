@@ -1,0 +1,149 @@
+"""Each cell of the fault matrix on a small video, with real processes: what is restarted, what is said, what adds up.
+
+No times here: ``endostream faults`` measures them. What runs always has one cell of each kind; the rest is slow.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from endostream.configs.load import load_config
+from endostream.pipeline import fault_run
+from endostream.pipeline.fault_cells import Cell, all_cells
+from endostream.pipeline.fault_run import play_cell
+from endostream.pipeline.faults import FaultsRequest, faults_command
+
+from .end_to_end import HERE, QUICK, small_video
+
+SETTINGS = (
+    "replay.mode=live",
+    "replay.loop=0",
+    f"infer.segmenter={QUICK}",
+    "replay.ready_wait_s=60",
+)
+Expected = tuple[dict[str, int], str]
+"""Restarts by stage, and what the run says of the fault; "" where it has nothing to say."""
+EITHER = {"overlay": -1}
+"""Where its memory runs out is chance: in drawing, then the raw picture is shown, or outside, then it starts afresh."""
+EXPECTED: dict[str, Expected] = {
+    "preprocess kill": ({"preprocess": 1}, "preprocess: killed by SIGKILL"),
+    "preprocess stop": ({"preprocess": 1}, "preprocess: no sign of life for 1 s|preprocess: hung for 1 s"),
+    "preprocess exception": ({"preprocess": 1}, "preprocess: ChaosError: on command (3 in a row)"),
+    "preprocess memory": ({"preprocess": 1}, "MemoryError: Unable to allocate"),
+    "preprocess memory:own-limit": ({"preprocess": 1}, "more than 512 (supervisor.memory_limit_mib)"),
+    "preprocess slow": ({}, ""),
+    "preprocess garbage:random-bytes": ({}, ""),
+    "preprocess garbage:bad-header": ({}, "infer: "),
+    "infer kill": ({"infer": 1}, "infer: killed by SIGKILL"),
+    "infer stop": ({"infer": 1}, "infer: no sign of life for 1 s|infer: hung for 1 s"),
+    "infer exception": ({"infer": 1}, "infer: ChaosError: on command (3 in a row)"),
+    "infer memory": ({"infer": 1}, "MemoryError: Unable to allocate"),
+    "infer memory:own-limit": ({"infer": 1}, "more than 512 (supervisor.memory_limit_mib)"),
+    "infer slow": ({}, ""),
+    "infer garbage:wrong-shape": ({"infer": 1}, "mask: bool (7, 5); expected bool (320, 320) (3 in a row)"),
+    "infer garbage:not-a-number": ({"infer": 1}, "prob: not finite; expected [0, 1] (3 in a row)"),
+    "infer garbage:all-ones": ({}, ""),
+    "infer garbage:random-bytes": ({}, ""),
+    "infer garbage:bad-header": ({}, "overlay: "),
+    "overlay kill": ({"overlay": 1}, "overlay: killed by SIGKILL"),
+    "overlay stop": ({"overlay": 1}, "overlay: no sign of life for 0.5 s"),
+    "overlay exception": ({"overlay": 1}, "overlay: ChaosError: on command"),
+    "overlay memory": (EITHER, "overlay: "),
+    "overlay slow": ({}, ""),
+    "overlay garbage:scribble": ({}, "drawing failed: ChaosError: on command; the raw picture is shown"),
+    "source kill": ({"capture": 1}, "capture: killed by SIGKILL"),
+    "source stop": ({"capture": 1}, "capture: no sign of life for 1 s"),
+    "source exception": ({"capture": 1}, "capture: RuntimeError: decoder: on command"),
+    "source memory": ({"capture": 1}, "RuntimeError: decoder: Unable to allocate"),
+    "source slow": ({}, ""),
+    "source garbage:noise": ({}, ""),
+    "source garbage:silence": ({}, ""),
+    "source garbage:wrong-size": ({}, ""),
+    "recorder kill": ({"record": 1}, "record: killed by SIGKILL"),
+    "recorder stop": ({"record": 1}, "record: no sign of life for 2 s"),
+    "recorder exception": ({}, "record: ChaosError: on command"),
+    "recorder memory": ({}, "record: MemoryError: Unable to allocate"),
+    "recorder slow": ({}, ""),
+    "recorder disk-full": ({}, "File too large"),
+}
+ALWAYS = {
+    "preprocess kill",
+    "preprocess garbage:random-bytes",
+    "infer memory:own-limit",
+    "infer garbage:not-a-number",
+    "infer garbage:bad-header",
+    "overlay stop",
+    "overlay garbage:scribble",
+    "source exception",
+    "recorder disk-full",
+}
+CELLS = [
+    pytest.param(cell, id=cell.name, marks=[] if cell.name in ALWAYS else [pytest.mark.slow])
+    for cell in all_cells()
+]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    monkeypatch.setattr(fault_run, "SETTLED_FRAMES", 10)
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_video(tmp_path_factory.mktemp("source"))
+
+
+def test_every_cell_says_what_must_come_of_it() -> None:
+    assert [cell.name for cell in all_cells()] == list(EXPECTED)
+
+
+def told(cause: str, said: list[str]) -> bool:
+    """Whether one of the causes was said; of no cause, whether nothing was."""
+    return any(words in line for words in cause.split("|") for line in said) if cause else not said
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_a_fault_is_survived_told_and_accounted_for(cell: Cell, video: Path) -> None:
+    figures = play_cell(cell, str(video), load_config(None, [*SETTINGS, *cell.settings]).config)
+    restarts, cause = EXPECTED[cell.name]
+    if restarts is EITHER:
+        assert figures.restarts in ({}, {"overlay": 1})
+    else:
+        assert figures.restarts == restarts
+    assert figures.ledger_closed, figures
+    assert figures.exit_code == cell.exit_code
+    assert figures.again_s is not None, figures
+    assert told(cause, figures.causes), figures.causes
+    if cell.stage in ("preprocess", "infer", "recorder"):
+        assert figures.lost_frames == 0
+    if cell.variant == "silence":
+        assert figures.no_signal > 0
+
+
+def test_the_command_runs_the_chosen_cells_and_publishes_them(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page, report = tmp_path / "page.md", tmp_path / "report.json"
+    page.write_text("before\n<!-- faults -->\nold\n<!-- /faults -->\nafter\n")
+    request = FaultsRequest(
+        source=str(video),
+        stages=("infer",),
+        faults=("kill",),
+        settings=SETTINGS[2:],
+        report=report,
+        pages=(page,),
+        json=True,
+    )
+    code = faults_command(request)
+    said = json.loads(report.read_text())
+    assert said == json.loads(capsys.readouterr().out)
+    assert code == (0 if said["met"] else 5)
+    assert [(cell["stage"], cell["fault"], cell["restarts"]) for cell in said["cells"]] == [
+        ("infer", "kill", {"infer": 1})
+    ]
+    lines = page.read_text().splitlines()
+    assert (lines[0], lines[-1]) == ("before", "after")
+    assert "old" not in lines
+    assert "| | preprocess | infer | overlay | source | recorder |" in lines
