@@ -1,4 +1,4 @@
-"""The command ``profile`` with its subcommand ``compare``: their options, handed on to
+"""The command ``profile`` with its subcommands ``compare`` and ``report``: their options, handed on to
 ``endostream.pipeline.profile.commands``.
 
 Separate from ``cli.py``, which is about playing video. What does the work is imported when a command is run. A first
@@ -11,6 +11,8 @@ from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
+
+from endostream.configs.errors import ConfigError
 
 from .cli_options import AsJson, ConfigFile, Quiet, Settings, Sinks
 
@@ -30,12 +32,13 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(
         name="profile",
         cls=_ProfileGroup,
-        help="Measure the pipeline's delays; compare two profiles. Also: profile compare.",
+        help="Measure the pipeline's delays; compare two; write a report. Also: profile compare, profile report.",
         add_completion=False,
         rich_markup_mode=None,
     )
     group.command(_DEFAULT, hidden=True)(profile)
     group.command("compare")(compare)
+    group.command("report")(report)
     app.add_typer(group)
 
 
@@ -87,11 +90,8 @@ def profile(
 ) -> int:
     """Measure the whole pipeline: every combination of what is given, several times, into tables, curves and a trace.
 
-    endostream profile compare A B compares two.
+    endostream profile compare A B compares two; endostream profile report DIR --cfr FILE writes a report.
     """
-    options = [word for sink in sinks or [] for word in ("--sink", sink)]
-    options += ["--config", str(config)] if config is not None else []
-    options += [word for setting in settings or [] for word in ("--set", setting)]
     commands = _commands()
     dimensions = {"segmenter": segmenter, "runtime": runtime, "size": size, "rate": rate}
     given = commands.ProfileOptions(
@@ -103,7 +103,7 @@ def profile(
         duration_s=duration,
         repeats=repeats,
         budgets=budgets or [],
-        options=tuple(options),
+        options=tuple(_passed_on(sinks, config, settings)),
         as_json=as_json,
         quiet=quiet,
         command=["endostream", *ctx.obj["arguments"]],
@@ -131,6 +131,55 @@ def compare(
     """Say what changed from one profile to another, with intervals, and when the machines differ."""
     code: int = _commands().compare_command(before, after, html, budgets or [], as_json)
     return code
+
+
+def report(
+    ctx: typer.Context,
+    made: Annotated[
+        Path | None,
+        typer.Argument(metavar="PROFILE", help="A profile.json, or its folder; else one is made."),
+    ] = None,
+    cfr: Annotated[
+        Path | None, typer.Option("--cfr", metavar="FILE", help="Where the report goes, as HTML.")
+    ] = None,
+    source: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Recording to compare pixel by pixel; else the profile's."),
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of endostream evaluate --json; else the card of the weights."),
+    ] = None,
+    duration: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.1, help="Compare only so much; else all of it.")
+    ] = None,
+    config: ConfigFile = None,
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> int:
+    """Write a report in the order of 21 CFR 876.1520(b)(2): no clearance, but what was measured, with the commands."""
+    if cfr is None:
+        raise ConfigError("report: no place for it. Try: --cfr report.html")
+    commands = _commands()
+    given = commands.ReportOptions(
+        profile=made,
+        cfr=cfr,
+        source=source,
+        evaluation=evaluation,
+        options=tuple(_passed_on(None, config, settings)),
+        duration_s=duration,
+        as_json=as_json,
+        command=["endostream", *ctx.obj["arguments"]],
+    )
+    code: int = commands.report_command(given)
+    return code
+
+
+def _passed_on(sinks: list[str] | None, config: Path | None, settings: list[str] | None) -> list[str]:
+    """Options that go to each run as they were typed."""
+    words = [word for sink in sinks or [] for word in ("--sink", sink)]
+    words += ["--config", str(config)] if config is not None else []
+    return words + [word for setting in settings or [] for word in ("--set", setting)]
 
 
 def _commands() -> Any:

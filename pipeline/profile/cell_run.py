@@ -19,7 +19,7 @@ from endostream.configs.errors import EndostreamError
 from .machine_watch import MachineWatch, Sample
 from .matrix import Cell
 
-_COMMAND = (sys.executable, "-P", "-c", "from endostream.pipeline.cli import main; main()")
+COMMAND = (sys.executable, "-P", "-c", "from endostream.pipeline.cli import main; main()")
 _LAST_WORDS = 2000
 _PATIENCE_S = 20.0
 
@@ -71,7 +71,7 @@ def run_cell(cell: Cell, plan: RunPlan, folder: Path) -> Ran:
     with tempfile.TemporaryFile() as errors:
         started_ns = time.monotonic_ns()
         process = subprocess.Popen(
-            [*_COMMAND, *words, *outputs], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+            [*COMMAND, *words, *outputs], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
         )
         with MachineWatch(process.pid) as watch:
             exit_code = _wait(process, words)

@@ -10,11 +10,14 @@ from typing import Any
 
 from rich.console import Console
 
-from endostream.configs.errors import ConfigError, ExitCode
+from endostream.configs.errors import CheckFailed, ConfigError, ExitCode
 
 from ..report_table import format_ms, plain, table_of, widen
 from ..request import check_source
+from ..source import is_live
+from . import cfr
 from .budget import Verdict, parse_budget
+from .cfr_page import cfr_page
 from .compare import Comparison, check_changes, compare
 from .compare_page import compare_page
 from .matrix import matrix_of
@@ -147,6 +150,67 @@ def compare_command(
     else:
         print_comparison(found)
     return int(ExitCode.CHECK) if _tell(verdicts) else int(ExitCode.DONE)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportOptions:
+    """The options of ``endostream profile report`` as they were typed."""
+
+    profile: Path | None
+    cfr: Path
+    source: str | None = None
+    evaluation: Path | None = None
+    options: tuple[str, ...] = ()
+    duration_s: float | None = None
+    as_json: bool = False
+    command: Sequence[str] = ()
+
+
+def report_command(options: ReportOptions) -> int:
+    """Write the report; 5 if a pixel outside the marks is not what was captured. Makes a profile if none is given."""
+    profile = _profile_for(options) if options.profile is None else read_profile(options.profile)
+    source = options.source or profile["cells"][0]["settings"]["source"]
+    if is_live(source):
+        raise ConfigError(f"report: {source} is live; expected a recording to compare. Try: --source FILE")
+    check_source(source)
+    played = [*cfr.options_of(profile), *options.options]
+    if options.duration_s is not None:
+        played += ["--duration", f"{options.duration_s:g}"]
+    _say(f"pixel comparison: {source}, every frame")
+    made = cfr.make_cfr(profile, source, played, options.evaluation, options.command)
+    write_page(options.cfr, cfr_page(made))
+    found = made.degradation
+    if options.as_json:
+        print(json.dumps(made.to_json(), ensure_ascii=False))
+    else:
+        print(
+            f"{options.cfr}: {found.frames} frames, {found.changed_px} of {found.compared_px} pixels differ"
+        )
+    if not found.identical:
+        raise CheckFailed(
+            f"degradation: {found.changed_px} pixels outside the marks differ in {source}; expected 0"
+        )
+    return int(ExitCode.DONE)
+
+
+def _profile_for(options: ReportOptions) -> dict[str, Any]:
+    """A profile of the source as it is, the first frames included, beside the report."""
+    if options.source is None:
+        raise ConfigError(
+            "report: neither a profile nor a source. Try: endostream profile report DIR --cfr FILE"
+        )
+    check_source(options.source)
+    out = options.cfr.with_name(f"{options.cfr.stem}-profile")
+    words = ["endostream", "profile", options.source, "--first-frames", "--out", str(out), *options.options]
+    cells = matrix_of([options.source])
+    request = ProfileRequest(cells, out, warm_up_s=0.0, options=options.options, command=words)
+    made = make_profile(request, _say)
+    _tell_failures(made.profile)
+    if made.exit_code:
+        raise CheckFailed(
+            f"profile: {options.source}; a run ended with exit code {made.exit_code}, expected 0"
+        )
+    return made.profile
 
 
 def comparison_json(found: Comparison, verdicts: Sequence[Verdict]) -> dict[str, Any]:
