@@ -21,6 +21,8 @@ from .frame import Box, ImageBgr, MaskState, SizeHW
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _WIDEST = ("AI LATE - no marks", "mask 1000 ms  60 fps")
 """Headline and detail the panel is wide enough for; what is longer is cut short, so that it never jumps."""
+_SHORT_CAUSE = len("preprocess down")
+"""Longer causes go to the second line, where more fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +72,8 @@ def hud_text(info: HudInfo) -> tuple[str, str, str]:
     word = "held" if info.state is MaskState.HELD else "mask"
     age = "no mask" if info.mask_age_ms is None else f"{word} {info.mask_age_ms:.0f} ms"
     rate = "" if info.fps is None else f"  {info.fps:.0f} fps"
-    if info.state is MaskState.ABSENT and info.cause:
-        age, rate = info.cause, ""
+    if info.cause and not _fits_headline(info):
+        age, rate = info.cause.replace("_", " "), ""
     time = "" if info.time_s is None else f"  {int(info.time_s // 60)}:{int(info.time_s % 60):02d}"
     return _headline(info), age + rate, info.segmenter + time
 
@@ -152,8 +154,13 @@ def _headline(info: HudInfo) -> str:
     if info.state.drawn:
         return "AI: FINDING" if info.finding else "AI: no finding"
     if info.state is MaskState.FAILED:
-        return f"AI OFF - {info.cause.replace('_', ' ')}" if info.cause else "AI OFF"
+        return f"AI OFF - {info.cause.replace('_', ' ')}" if info.cause and _fits_headline(info) else "AI OFF"
     return "AI LATE - no marks" if info.state is MaskState.STALE else "AI starting"
+
+
+def _fits_headline(info: HudInfo) -> bool:
+    """Whether there is room for the cause in the first line; a longer one takes the place of mask age and rate."""
+    return info.state is MaskState.FAILED and len(info.cause) <= _SHORT_CAUSE
 
 
 def _theme(info: HudInfo) -> _Theme:

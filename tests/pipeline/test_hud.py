@@ -49,6 +49,8 @@ def test_age_rate_segmenter_and_time_are_told() -> None:
     assert hud_text(STATES["absent"])[1] == "no mask"
     building = HudInfo(MaskState.ABSENT, None, 25.0, "resunet-small", cause="building engine 40 %")
     assert hud_text(building) == ("AI starting", "building engine 40 %", "resunet-small")
+    again = HudInfo(MaskState.FAILED, None, 25.0, "resunet-small", cause="building engine 40 %")
+    assert hud_text(again) == ("AI OFF", "building engine 40 %", "resunet-small")
 
 
 @pytest.mark.parametrize(
