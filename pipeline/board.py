@@ -53,8 +53,19 @@ _STAGE_CELLS = (
     "restarts",
     "incarnation",
     "building_percent",
+    "invalid_control",
 )
-_LINK_CELLS = ("sent", "acknowledged", "lost_with_stage", "resent", "invalid_messages")
+_LINK_CELLS = (
+    "sent",
+    "acknowledged",
+    "lost_with_stage",
+    "resent",
+    "invalid_messages",
+    "other_epoch",
+    "invalid_answers",
+)
+"""``invalid_messages``: what the reader refused because it cannot be a message; ``other_epoch``: what was meant for
+another start of it; ``invalid_answers``: what the writer refused of what should be the reader's answers."""
 _CAPTURE_CELLS = (
     "captured",
     "held",

@@ -7,6 +7,7 @@ gone, however it died. Pictures, tensors and masks never travel here. The same c
 import array
 import errno
 import json
+import os
 import select
 import socket
 from typing import Any
@@ -22,12 +23,17 @@ class PeerGone(EOFError):
 
 
 class ControlChannel:
-    """One end. Every message is a JSON object with a key ``t`` that says what it is."""
+    """One end. Every message is a JSON object with a key ``t`` that says what it is.
+
+    Attributes:
+        refused: what came and was none, passed over.
+    """
 
     def __init__(self, end: socket.socket) -> None:
         end.setblocking(False)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _MESSAGE_BYTES)
         self._socket = end
+        self.refused = 0
 
     @classmethod
     def pair(cls) -> tuple["ControlChannel", "ControlChannel"]:
@@ -66,7 +72,22 @@ class ControlChannel:
         raise PeerGone("control channel: the other side takes nothing")
 
     def receive(self) -> tuple[dict[str, Any], list[int]] | None:
-        """The next message and its descriptors, None if there is none now; raises PeerGone at the end."""
+        """The next message and its descriptors, None if there is none now; raises PeerGone at the end.
+
+        What is no message is counted and passed over, its descriptors closed.
+        """
+        while (received := self._receive()) is not None:
+            data, fds, whole = received
+            message = _message_in(data) if whole else None
+            if message is not None:
+                return message, fds
+            self.refused += 1
+            for fd in fds:
+                os.close(fd)
+        return None
+
+    def _receive(self) -> tuple[bytes, list[int], bool] | None:
+        """The next bytes, their descriptors, and whether none of either was cut off."""
         try:
             data, fds, flags, _ = socket.recv_fds(self._socket, _MESSAGE_BYTES, _MAX_FDS)
         except BlockingIOError:
@@ -75,14 +96,19 @@ class ControlChannel:
             raise PeerGone(str(error)) from error
         if not data:
             raise PeerGone("control channel: closed")
-        if flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
-            raise ValueError("control channel: message cut off")
-        message: dict[str, Any] = json.loads(data)
-        return message, fds
+        return data, fds, not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
 
     def close(self) -> None:
         """Close this end."""
         self._socket.close()
+
+
+def _message_in(data: bytes) -> dict[str, Any] | None:
+    try:
+        message = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return message if isinstance(message, dict) and isinstance(message.get("t"), str) else None
 
 
 def _too_long(size_bytes: int) -> ConfigError:

@@ -4,6 +4,7 @@ Separate from the stages so that what computes knows no socket, and from the sup
 alone in a test has the very same surroundings. It does not decide when a stage is restarted.
 """
 
+import os
 import select
 import threading
 from collections.abc import Callable
@@ -27,6 +28,16 @@ BEAT_MS = 100
 """Longest wait between two heartbeats of a stage that has nothing to do."""
 SESSION_STREAMS = ("raw", "overlay", "log")
 """What a recorded session consists of: the video as it came, the video with marks, a line for each frame."""
+_INBOX: dict[str, dict[str, type]] = {
+    "resend": {},
+    "record_restarted": {},
+    "record_link": {},
+    "recording_state": {},
+    "recording": {"on": bool},
+    "source_info": {"fps": str},
+}
+"""What a stage reads by itself, and what must be in it."""
+_REFUSAL_INTERVAL_NS = 1_000_000_000
 _LONGEST_LINE = 2000
 """Characters of a message for the log: an exception may hold a whole array in words."""
 
@@ -125,6 +136,9 @@ class StageHost:
     def __post_init__(self) -> None:
         self._rings: dict[int, FrameRing] = {}
         self._answers: dict[str, RingLease] = {}
+        self._refused = 0
+        self._refusal_ns = -_REFUSAL_INTERVAL_NS
+        self._invalid_control = self.board.cell(f"{self.stage}.invalid_control")
         self._answered = threading.Condition()
         self._heartbeat = self.board.cell(f"{self.stage}.heartbeat_ns")
         self._busy = self.board.cell(f"{self.stage}.busy_since_ns")
@@ -173,12 +187,25 @@ class StageHost:
     def read_control(self) -> None:
         """Take in all control messages that are there. A closed channel means stop."""
         try:
-            while (message := self.control.receive()) is not None:
-                self._take(*message)
+            while (received := self.control.receive()) is not None:
+                self._take_or_refuse(*received)
         except PeerGone:
             self.stopping = True
+        if self._refused + self.control.refused != self._invalid_control.value:
+            self._invalid_control.value = self._refused + self.control.refused
+
+    def _take_or_refuse(self, message: dict[str, Any], fds: list[int]) -> None:
+        """What is not as it should be is counted and said, and changes nothing."""
+        try:
+            self._take(message, fds)
+        except (KeyError, IndexError, TypeError, ValueError, OverflowError, OSError) as error:
+            self._refused += 1
+            self.log_refusal(f"{self.stage}: control message refused: {type(error).__name__}: {error}")
+        for fd in fds:
+            os.close(fd)
 
     def _take(self, message: dict[str, Any], fds: list[int]) -> None:
+        """Take in one message; of ``fds``, those that are left are not needed."""
         kind = message["t"]
         if kind == "stop":
             self.stopping = True
@@ -187,15 +214,20 @@ class StageHost:
         elif kind == "go":
             self.go = True
         elif kind == "ring":
-            self._attach(message, fds[0])
+            self._attach(message, fds)
         elif kind == "chaos":
             self.on_chaos(message)
         else:
+            wanted = _INBOX[kind]
+            if not all(isinstance(message[name], of) for name, of in wanted.items()):
+                raise ValueError(f"{kind}: expected {wanted}")
             self.inbox.append(message)
 
-    def _attach(self, message: dict[str, Any], fd: int) -> None:
+    def _attach(self, message: dict[str, Any], fds: list[int]) -> None:
         shape = RingShape(message["id"], tuple(message["size_hw"]), message["slots"])
-        ring = FrameRing(Block(fd, shape.total_bytes), shape)
+        if os.fstat(fds[0]).st_size < shape.total_bytes:
+            raise ValueError(f"ring: {shape}; expected no more than its memory holds")
+        ring = FrameRing(Block(fds.pop(0), shape.total_bytes), shape)
         self._rings[shape.ring_id] = ring
         for ring_id in message["retired"]:
             retired = self._rings.pop(ring_id, None)
@@ -205,6 +237,10 @@ class StageHost:
         with self._answered:
             self._answers[message["role"]] = RingLease(ring, message["lookahead"], message["window"])
             self._answered.notify_all()
+
+    def has_ring_of(self, size_hw: SizeHW) -> bool:
+        """Whether a ring of pictures of this size is attached."""
+        return any(ring.shape.size_hw == size_hw for ring in self._rings.values())
 
     def ring(self, ring_id: int) -> FrameRing | None:
         """The ring a descriptor names, None if it is retired or unknown."""
@@ -254,6 +290,13 @@ class StageHost:
     def log(self, message: str, level: str = "warning") -> None:
         """Have the supervisor log one line."""
         self.say("log", level=level, message=message[:_LONGEST_LINE])
+
+    def log_refusal(self, message: str) -> None:
+        """Have a refused message logged, one a second at most; all are counted where they are refused."""
+        now_ns = self.clock.now_ns()
+        if now_ns - self._refusal_ns >= _REFUSAL_INTERVAL_NS:
+            self._refusal_ns = now_ns
+            self.log(message)
 
     def fail(self, message: str, exit_code: int) -> None:
         """Tell the supervisor that this stage cannot go on for a reason a restart would not mend."""

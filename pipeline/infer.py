@@ -71,7 +71,9 @@ class InferStage:
         Raises:
             StageBroken: the segmenter says that it cannot go on: a GPU's errors stay with a process for good.
         """
-        if message.payload is None or len(message.payload) != payload_bytes(header.size_hw):
+        if message.payload is None or header.size_hw != self.segmenter.info.input_hw:
+            raise Drop("invalid")
+        if len(message.payload) != payload_bytes(header.size_hw):
             raise Drop("invalid")
         try:
             packed = packed_mask(self.segmenter, message.payload, header.size_hw)

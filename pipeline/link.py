@@ -86,6 +86,7 @@ class LinkWriter:
         self._lost_cell = board.cell(f"{name}.lost_with_stage")
         self._no_reader = board.cell(f"{name}.dropped.no_reader")
         self._link_full = board.cell(f"{name}.dropped.link_full")
+        self._invalid = board.cell(f"{name}.invalid_answers")
         self.socket = _socket(context, zmq.DEALER)
         self.socket.connect(endpoint)
         self.service()
@@ -161,9 +162,9 @@ class LinkWriter:
                 break
             self._last_heard_ns = self._clock.now_ns()
             try:
-                self._take(unpack_head(parts[0]))
+                self._take(_answer_head(parts))
             except WireError:
-                continue
+                self._invalid.add()
         self._ask_who_is_there()
         done, self._done = self._done, []
         return done
@@ -175,7 +176,7 @@ class LinkWriter:
 
     def _take(self, head: Head) -> None:
         if head.writer_epoch != self.epoch:
-            return
+            raise WireError("answer: to another start of the writer")
         if head.kind is Kind.HELLO and head.reader_epoch != self._reader_epoch:
             if self.connected:
                 # By the board, not by what is under way: the dead reader may have used what it could not acknowledge.
@@ -185,11 +186,9 @@ class LinkWriter:
             self._end_owed = self._ended
             self._lost.extend(self._under_way.values())
             self._under_way.clear()
-        elif (
-            head.kind is Kind.ACK
-            and head.reader_epoch == self._reader_epoch
-            and head.number in self._under_way
-        ):
+        elif head.kind is Kind.ACK:
+            if head.reader_epoch != self._reader_epoch or head.number not in self._under_way:
+                raise WireError(f"answer: to message {head.number}; expected one that is under way")
             self._done.append(self._under_way.pop(head.number))
 
     def _ask_who_is_there(self) -> None:
@@ -203,6 +202,14 @@ class LinkWriter:
     def close(self) -> None:
         """Close the socket; what was sent is still delivered if the reader takes it within half a second."""
         self.socket.close()
+
+
+def _answer_head(parts: list[bytes]) -> Head:
+    """The head of what a reader says, which is nothing but a head; raises WireError."""
+    head = unpack_head(parts[0])
+    if len(parts) != 1 or len(parts[0]) != HEAD_BYTES or head.kind not in (Kind.HELLO, Kind.ACK):
+        raise WireError(f"answer: {head.kind.name} of {len(parts)} parts; expected HELLO or ACK alone")
+    return head
 
 
 @dataclass(slots=True)
@@ -231,6 +238,7 @@ class LinkReader:
         self._board = board
         self._acknowledged = board.cell(f"{name}.acknowledged")
         self._invalid = board.cell(f"{name}.invalid_messages")
+        self._other_epoch = board.cell(f"{name}.other_epoch")
         self._endpoint = endpoint
         self.socket = _socket(context, zmq.ROUTER)
         self.socket.bind(endpoint)
@@ -253,14 +261,17 @@ class LinkReader:
             if not 1 <= len(rest) <= 2:
                 raise WireError(f"message: {len(rest)} parts; expected 1 or 2")
             head = unpack_head(rest[0])
+            if head.kind in (Kind.HELLO, Kind.ACK):
+                raise WireError(f"kind: {head.kind.name}; expected what a writer says")
+            if head.kind in (Kind.SYN, Kind.EOS) and (len(rest) != 1 or len(rest[0]) != HEAD_BYTES):
+                raise WireError(f"{head.kind.name}: expected a head alone")
         except WireError:
             self._invalid.add()
             return None
         if head.kind is Kind.SYN or head.reader_epoch != self.epoch:
+            if head.kind is not Kind.SYN:
+                self._other_epoch.add()
             self._answer(identity, Head(Kind.HELLO, head.writer_epoch, self.epoch, 0))
-            return None
-        if head.kind in (Kind.HELLO, Kind.ACK):
-            self._invalid.add()
             return None
         payload = rest[1] if len(rest) == 2 else None
         now_ns = self._clock.now_ns()

@@ -61,6 +61,8 @@ class PreprocessStage:
         ring = self._rings(header.ring)
         if ring is None or not ring.is_current(header.slot, header.generation):
             raise Drop("overwritten")
+        if ring.shape.size_hw != header.size_hw:
+            raise Drop("invalid")
         image_bgr = ring.view(header.slot)
         transform, view_mask = self._look(header, ring)
         tensor = cv2.cvtColor(transform.forward(image_bgr), cv2.COLOR_BGR2RGB)

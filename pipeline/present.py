@@ -7,6 +7,7 @@ In every-frame mode a frame waits for its answer, and its credit goes back when 
 """
 
 import gc
+import zlib
 from collections import deque
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -14,7 +15,7 @@ from fractions import Fraction
 import cv2
 
 from .easel import Canvas, Easel
-from .frame import Annotation, Box, Frame, FrameKey, ImageBgr, MaskState, Presented, Stamp
+from .frame import Annotation, Box, Frame, FrameKey, ImageBgr, MaskState, Presented, SizeHW, Stamp
 from .handover import Handover, RecordingState, needs_picture
 from .host import StageHost
 from .hud import no_signal_picture
@@ -192,8 +193,11 @@ class Presenter:
                 raise WireError(
                     f"source: {header.key.source_id}; expected below {len(self.host.spec.sources)}"
                 )
+            ring = self.host.ring(header.ring)
+            if ring is not None and ring.shape.size_hw != header.size_hw:
+                raise WireError(f"size: {header.size_hw}; expected that of its ring, {ring.shape.size_hw}")
         except WireError as error:
-            self.host.log(f"overlay: {error}")
+            self.host.log_refusal(f"overlay: {error}")
             self._frames_link.drop(message, "invalid")
             return
         waiting = next((frame for frame in self._frames if frame.header.key == header.key), None)
@@ -239,19 +243,24 @@ class Presenter:
             answer = self._answers.get(header.key) or self._give_up(waiting)
             if answer is None:
                 return False
-        canvas = self._easel.take(header.size_hw)
-        if canvas is None:
+        ring = self.host.ring(header.ring)
+        is_there = ring is not None and ring.is_current(header.slot, header.generation)
+        canvas = self._easel.take(header.size_hw) if is_there else None
+        if is_there and canvas is None:
             return False
         begun_ns = self.host.clock.now_ns()
-        ring = self.host.ring(header.ring)
-        whole = ring is not None and ring.copy(header.slot, header.generation, canvas.image_bgr)
-        if not whole and self._every_frame and not self._ended_ns:
+        whole = (
+            ring is not None
+            and canvas is not None
+            and ring.copy(header.slot, header.generation, canvas.image_bgr)
+        )
+        if canvas is not None and not whole:
             self._easel.discard(canvas)
+        if not whole and self._every_frame and not self._ended_ns:
             return False  # capture was restarted and will send it again
         self._wait.record(begun_ns - header.capture_ns)
         self._frames.popleft()
-        if not whole:
-            self._easel.discard(canvas)
+        if canvas is None or not whole:
             self._answers.pop(header.key, None)
             self._losses.lost(header.key, "overwritten")
             self._frames_link.drop(waiting.message, "overwritten")
@@ -361,8 +370,8 @@ class Presenter:
             return
         try:
             answer = self._answer(message)
-        except ValueError as error:  # a WireError too
-            self.host.log(f"overlay: {error}")
+        except Exception as error:  # whatever it is: the video goes on
+            self.host.log_refusal(f"overlay: {error}")
             self._masks_link.drop(message, "invalid")
             return
         self._last_answer_ns = self.host.clock.now_ns()
@@ -389,13 +398,25 @@ class Presenter:
         if message.kind is Kind.FAIL:
             return failure(*unpack_fail(message.body))
         least, begun_ns = self.host.config.overlay.min_area_share, self.host.clock.now_ns()
+        packed = message.payload or b""
         if message.kind is Kind.RECORDED:
-            return answer_from_recorded(unpack_presented(message.body), message.payload or b"", least)
+            recorded = unpack_presented(message.body)
+            self._check_size(recorded.frame.size_hw)
+            return answer_from_recorded(recorded, packed, least)
         if message.kind is not Kind.MASK:
             raise WireError(f"kind: {message.kind.name}; expected MASK")
-        answer = answer_from_mask(unpack_mask(message.body), message.payload or b"", least)
+        header = unpack_mask(message.body)
+        self._check_size(header.frame.size_hw)
+        if zlib.crc32(packed) != header.crc32:
+            raise WireError("mask: damaged on its way; its sum does not fit")
+        answer = answer_from_mask(header, packed, least)
         answer.stamps = (*answer.stamps, Stamp("overlay", begun_ns, self.host.clock.now_ns()))
         return answer
+
+    def _check_size(self, size_hw: SizeHW) -> None:
+        """A mask costs memory by the size it claims: that must be the size of some picture there is."""
+        if not self.host.has_ring_of(size_hw):
+            raise WireError(f"size: {size_hw}; expected that of a ring")
 
     def _take_answer(self, message: Received, answer: Answer) -> None:
         known = self._answers.get(answer.key)

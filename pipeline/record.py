@@ -172,7 +172,7 @@ class Record:
             if packet.source_id >= len(self.host.spec.sources):
                 raise WireError(f"source: {packet.source_id}; expected below {len(self.host.spec.sources)}")
         except WireError as error:
-            self.host.log(f"record: {error}")
+            self.host.log_refusal(f"record: {error}")
             reader.drop(message, "invalid")
             return
         delivery = Delivery(reader, message, 1)
@@ -186,7 +186,7 @@ class Record:
                 raise WireError(f"kind: {message.kind.name}; expected PRESENTED")
             header = unpack_presented(message.body)
         except WireError as error:
-            self.host.log(f"record: {error}")
+            self.host.log_refusal(f"record: {error}")
             self._reader.drop(message, "invalid")
             return
         self._wait.record(message.received_ns - header.present_ns)
@@ -224,7 +224,7 @@ class Record:
     def _picture(self, place: Place, size_hw: SizeHW, in_place: bool, pictures: _Pictures) -> ImageBgr | None:
         """The picture in a slot: the slot itself, or a copy that ``pictures`` gives back; None if it is gone."""
         ring = self.host.ring(place.ring)
-        if ring is None or not ring.is_current(place.slot, place.generation):
+        if ring is None or ring.shape.size_hw != size_hw or not ring.is_current(place.slot, place.generation):
             return None
         if in_place:
             return ring.view(place.slot)

@@ -130,7 +130,9 @@ class FrameRing:
 
     def is_current(self, slot: int, generation: int) -> bool:
         """Whether ``slot`` still holds, whole, the picture that ``generation`` names."""
-        return generation % 2 == 0 and int(self._generations[slot]) == generation
+        if not 0 <= slot < self.shape.slots or generation % 2:
+            return False
+        return int(self._generations[slot]) == generation
 
     def copy(self, slot: int, generation: int, out: ImageBgr) -> bool:
         """Copy the picture to ``out`` (same shape); False if it was overwritten before or meanwhile."""

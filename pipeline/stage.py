@@ -175,7 +175,7 @@ class StageLoop:
             if message.kind is not self.stage.takes:
                 raise WireError(f"kind: {message.kind.name}; expected {self.stage.takes.name}")
         except WireError as error:
-            self.host.log(f"{self.stage.name}: {error}")
+            self.host.log_refusal(f"{self.stage.name}: {error}")
             self.reader.drop(message, "invalid")
             return
         self._process(message, header)

@@ -172,6 +172,7 @@ class Supervisor:
         # Live video is shown before any model is loaded.
         live = any(is_live(address) for address in spec.sources)
         self._ready_wait_s = 0.0 if live else config.replay.ready_wait_s
+        self._refused_messages = 0
         self._go_told = False
         self._finishing_ns = 0
         self._drain_ns = 0
@@ -444,10 +445,20 @@ class Supervisor:
     def _drain_control(self, stage: Watched) -> None:
         try:
             while stage.control is not None and (received := stage.control.receive()) is not None:
-                message, _ = received
-                self._handlers[message["t"]](stage, message)
+                self._handle(stage, received[0])
         except PeerGone:
             return  # its exit is noticed by ``_watch``
+
+    def _handle(self, stage: Watched, message: dict[str, Any]) -> None:
+        """A stage that says nonsense, as one does whose memory is damaged, takes nobody along."""
+        try:
+            self._handlers[message["t"]](stage, message)
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            if isinstance(error, EndostreamError):
+                raise
+            self._refused_messages += 1
+            if self._refused_messages == 1:
+                self._note(stage.name, f"said what cannot be used: {type(error).__name__}: {error}")
 
     def _send(self, stage: Watched, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         if stage.control is None:
