@@ -19,7 +19,7 @@ from ..trace_row import COLUMNS, PRESENTED, TEXT_COLUMNS
 Ints = npt.NDArray[np.int64]
 NONE = np.iinfo(np.int64).min
 """Stands for an empty cell in a column of numbers."""
-_ROWS_AT_ONCE = 50_000
+_ROWS_AT_ONCE = 20_000
 _TAIL_BYTES = 65_536
 
 
