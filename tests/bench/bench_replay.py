@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import av
-from clips import phantom_clip, polyp_clip
+from clips import phantom_clip, real_clip
 from results import Promise, Result, Table, bench_parser, conclude, median, this_machine
 from runs import endostream, run, scratch
 
@@ -154,7 +154,7 @@ def main() -> int:
     machine = this_machine()
     seconds = (4,) if arguments.quick else (10, 60)
     clips = {f"phantom 720 × 576, {length} s": phantom_clip(720, 576, 25, length) for length in seconds}
-    if (real := polyp_clip()) is not None:
+    if (real := real_clip()) is not None:
         clips["polyp clip 560 × 480, 7 s"] = real
     else:
         print("no real clip (ENDOSTREAM_DATA): the phantom alone is played", file=sys.stderr)

@@ -14,13 +14,13 @@ from results import OUT
 
 from endostream.pipeline.source import SourceOptions, open_source
 
-POLYP_CLIP = "videos/colonoscopy_polyp_560x480_25fps.avi"
+POLYP_CLIP, NORMAL_CLIP = "colonoscopy_polyp_560x480_25fps.avi", "colonoscopy_normal_420x288_25fps.avi"
 
 
-def polyp_clip() -> Path | None:
-    """The real polyp clip under ENDOSTREAM_DATA, None where it is not."""
+def real_clip(name: str = POLYP_CLIP) -> Path | None:
+    """A real video under ENDOSTREAM_DATA, None where it is not."""
     data = Path(os.environ.get("ENDOSTREAM_DATA", OUT.parents[1] / "../shared/data"))
-    path = (data / POLYP_CLIP).resolve()
+    path = (data / "videos" / name).resolve()
     return path if path.exists() else None
 
 
