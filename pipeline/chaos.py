@@ -76,6 +76,8 @@ class Switch:
             raise ChaosError("on command")
         if kind == "leak":  # of ones: the pages of zeros would not be there
             self._hoard.append(np.ones(LEAK_BYTES, np.bool_))
+        else:
+            self._hoard.clear()  # a soak goes on with a process that survived
         begun_ns = self._clock.now_ns()
         yield kind
         if kind == "slow":

@@ -20,7 +20,8 @@ LASTS_S = 1.0
 """How long a stage keeps a fault up, unless it is started afresh before."""
 _LEAKS_S = 2.0
 LIMIT_MIB = 512
-"""``supervisor.memory_limit_mib`` of the cells that leak beyond it."""
+MEMORY_LIMIT = (f"supervisor.memory_limit_mib={LIMIT_MIB}",)
+"""Of the cells that leak beyond our own limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +142,9 @@ def _row(stage: str) -> list[Cell]:
         ),
     ]
     if stage in ("preprocess", "infer"):
-        limit = (f"supervisor.memory_limit_mib={LIMIT_MIB}",)
         words = f"leaks beyond supervisor.memory_limit_mib ({LIMIT_MIB})"
         cells.append(
-            Cell(stage, "memory", words, "own-limit", order="leak", lasts_s=_LEAKS_S, settings=limit)
+            Cell(stage, "memory", words, "own-limit", order="leak", lasts_s=_LEAKS_S, settings=MEMORY_LIMIT)
         )
     cells.append(Cell(stage, "slow", "ten times slower", order="slow", lasts_s=LASTS_S))
     for kind, words in GARBAGE.get(stage, {}).items():

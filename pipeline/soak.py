@@ -22,7 +22,7 @@ from endostream.configs.schema import Config
 
 from . import app
 from .environment import environment
-from .fault_cells import Cell, all_cells
+from .fault_cells import MEMORY_LIMIT, Cell, all_cells
 from .fault_run import do_fault
 from .report import Report
 from .report_table import table_of, widen
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 SAMPLE_NS, FAULT_NS = 5_000_000_000, 60_000_000_000
 WARM_UP_NS = 120_000_000_000
 """What may still grow: caches, pools, the first of everything."""
+_SETTINGS = ("record.crf=35",)
+"""Half an hour of video has to fit somewhere."""
 _SETTLING_NS = 20_000_000_000
 logger = logging.getLogger("endostream")
 
@@ -106,7 +108,7 @@ def soak_command(request: "FaultsRequest") -> int:
     """Soak, publish, return the exit code."""
     if request.plot is not None:
         check_plot(request.plot)
-    config = request.load(("record.crf=35",)).config  # half an hour of video has to fit somewhere
+    config = request.load((*_SETTINGS, *MEMORY_LIMIT)).config
     soak = Soak(request.source, request.soak_minutes, request.command, environment())
     level = logger.level
     logger.setLevel(logging.CRITICAL)
