@@ -418,11 +418,12 @@ class Capture:
         self._decoder.outlet.close()
 
     def _is_heard(self) -> bool:
-        """Whether overlay listens, so that the first frame is not lost; after a while it is let go all the same."""
+        """Whether those who are to get the first frame listen; after a while it is let go all the same."""
         self._service()
         now_ns = self.host.clock.now_ns()
         self._go_ns = self._go_ns or now_ns
-        return self.video.connected or now_ns - self._go_ns > _FIRST_WAIT_NS
+        heard = self.video.connected and self._decoder.outlet.is_heard
+        return heard or now_ns - self._go_ns > _FIRST_WAIT_NS
 
     def _release_all(self) -> None:
         while not self.host.stopping:
@@ -552,6 +553,7 @@ class Capture:
         if self._every_frame:
             self._in_flight[header.key] = header
             self._cells["held"].value = len(self._in_flight)
+        self._decoder.outlet.service()  # a packet goes before the frame that was decoded from it
         self.video.send(Kind.FRAME, body, token=header.key)
         self.notes.send(Kind.FRAME, body, token=header.key)
         if not self._every_frame:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 LINK = "capture-record"
-_WINDOW_PACKETS = 64
+_WINDOW_PACKETS = 512
 _MOST_KEPT = 512
 _MOST_KEPT_BYTES = 64 << 20
 _UNCOMPRESSED = ("rawvideo", "wrapped_avframe")
@@ -130,12 +130,15 @@ class PacketOutlet:
         with self._lock:
             if packet.is_key and not self._wanted:
                 self._forget()
-            if not self._host.spec.every_frame and (
-                len(self._kept) >= _MOST_KEPT or self._kept_bytes > _MOST_KEPT_BYTES
-            ):
+            if self._writer is None and self._overfull():
                 self._forget()
             self._kept.append(packet)
             self._kept_bytes += len(packet.data)
+
+    def _overfull(self) -> bool:
+        """Whether, in live mode, more waits than may; what is sent then is dropped by the link, and counted."""
+        too_many = len(self._kept) > _MOST_KEPT or self._kept_bytes > _MOST_KEPT_BYTES
+        return too_many and not self._host.spec.every_frame
 
     def _forget(self) -> None:
         self._kept.clear()
@@ -162,10 +165,15 @@ class PacketOutlet:
         with self._lock:
             if every_frame:
                 self._kept.extendleft(reversed(lost))
-            while self._kept and writer.connected and (writer.can_send or not every_frame):
+            while self._kept and (writer.can_send or self._overfull()):
                 packet = self._kept.popleft()
                 self._kept_bytes -= len(packet.data)
                 writer.send(Kind.PACKET, packet.pack(), packet.data, token=packet)
+
+    @property
+    def is_heard(self) -> bool:
+        """Whether the record process listens, or nobody is to."""
+        return self._writer is None or self._writer.connected
 
     @property
     def is_empty(self) -> bool:

@@ -31,6 +31,8 @@ LABEL = "record"
 _USUAL_FPS = Fraction(25)
 _LOOK_NS = 500_000_000
 """How often it is looked whether the disk is nearly full."""
+_LIGHT_ROOM = 256
+"""Packets and lines that may wait for the disk, ten seconds of them."""
 _PACKETS_KNOWN = 4096
 """Packets whose time is kept until the frame comes that was decoded from them."""
 
@@ -50,7 +52,7 @@ class SessionRecorder:
     def __init__(self, host: StageHost, finished: Callable[[Delivery], None]) -> None:
         self.on = False
         self.threads = {
-            stream: SinkThread(number, f"{LABEL}:{stream}", host, finished)
+            stream: SinkThread(number, f"{LABEL}:{stream}", host, finished, light_room=_LIGHT_ROOM)
             for stream, number in host.spec.session_sinks.items()
         }
         self.fps: Fraction | None = None
@@ -177,7 +179,8 @@ class SessionRecorder:
                     thread.drop("no_picture")
                 continue
             key, shown_ns = header.frame.key, header.present_ns
-            jobs.append((thread, Job(delivery, content, key, shown_ns, header.synthetic)))
+            light = stream == "log"
+            jobs.append((thread, Job(delivery, content, key, shown_ns, header.synthetic, light)))
         return jobs
 
     def _pause(self, header: PresentedHeader) -> None:
@@ -210,7 +213,7 @@ class SessionRecorder:
         if len(self._packets) > _PACKETS_KNOWN:
             self._packets.popitem(last=False)
         timed = TimedPacket(packet, pts_ms, dts_ms)
-        return [(thread, Job(delivery, timed, packet.key, delivery.message.received_ns))]
+        return [(thread, Job(delivery, timed, packet.key, delivery.message.received_ns, light=True))]
 
 
 def about(host: StageHost) -> dict[str, Any]:

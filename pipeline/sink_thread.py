@@ -45,7 +45,8 @@ class Delivery:
 class Job:
     """What one sink is to write: ``content`` is what its ``write`` takes.
 
-    ``presented_ns`` is when it was shown, or came, from where ``write_delay`` counts.
+    ``presented_ns`` is when it was shown, or came, from where ``write_delay`` counts. A ``light`` one holds no picture,
+    so that many may wait.
     """
 
     delivery: Delivery
@@ -53,6 +54,7 @@ class Job:
     key: FrameKey
     presented_ns: int
     synthetic: bool = False
+    light: bool = False
 
 
 class Writer(Protocol):
@@ -85,6 +87,7 @@ class SinkThread(threading.Thread):
         finished: called with each delivery when this thread is done with its job.
         opener: opens the output when the first job comes; None until a ``Turn`` brings one.
         room: jobs that may wait, None for what the configuration says.
+        light_room: how many may wait, light ones among them, None for as many as others.
     """
 
     def __init__(
@@ -95,6 +98,7 @@ class SinkThread(threading.Thread):
         finished: Callable[[Delivery], None],
         opener: Opener | None = None,
         room: int | None = None,
+        light_room: int | None = None,
     ) -> None:
         super().__init__(name=label, daemon=True)
         self.label = label
@@ -105,7 +109,8 @@ class SinkThread(threading.Thread):
         board = host.board
         self._cells = {name: board.cell(f"sink{number}.{name}") for name in board.group(f"sink{number}")}
         self._delay = board.histogram(f"sink{number}.write_delay")
-        self._jobs: queue.Queue[Job | Turn | None] = queue.Queue(room or host.config.record.queue_frames)
+        self._room = room or host.config.record.queue_frames
+        self._jobs: queue.Queue[Job | Turn | None] = queue.Queue(light_room or self._room)
         self._opener = opener
         self._writer: Writer | None = None
 
@@ -113,13 +118,16 @@ class SinkThread(threading.Thread):
 
     def offer(self, job: Job) -> bool:
         """Take ``job`` if there is room; otherwise count it as dropped, unless it is a picture of our own."""
+        full = not job.light and self._jobs.qsize() >= self._room
         try:
-            self._jobs.put_nowait(job)
+            if not full:
+                self._jobs.put_nowait(job)
+                return True
         except queue.Full:
-            if not job.synthetic:
-                self._cells["dropped.sink_full"].add()
-            return False
-        return True
+            pass
+        if not job.synthetic:
+            self._cells["dropped.sink_full"].add()
+        return False
 
     def put(self, item: Job | Turn | None) -> None:
         """Take ``item``; waits for room, showing signs of life. None ends the thread and finishes the output."""

@@ -163,7 +163,7 @@ class Supervisor:
             "presented_all": self._on_presented_all,
             "recorded_all": self._on_recorded_all,
             "sink_failed": self._on_sink_failed,
-            "recording": self._on_recording,
+            "recording": lambda _, message: self.set_recording(bool(message["on"])),
             "recording_state": self._on_recording_state,
             "error": self._on_error,
             "log": self._on_log,
@@ -586,13 +586,13 @@ class Supervisor:
         if self.spec.every_frame and sinks_failed and (session_failed or not self._recording):
             self.finish()
 
-    def _on_recording(self, _: Watched, message: dict[str, Any]) -> None:
+    def set_recording(self, on: bool) -> None:
         """Start or stop recording the session; the record process is started when it is first wanted."""
         if not self.spec.session or self._finishing_ns or self._presented_all:
             why = "the run is ending" if self.spec.session else "this run has no session"
             self._tell_recording({"on": False, "reason": why})
             return
-        self._recording = bool(message["on"])
+        self._recording = on
         record = self._stages["record"]
         if record.wanted:
             self._send(record, {"t": "recording", "on": self._recording})

@@ -1,19 +1,21 @@
 """A program that sends the test pattern in real time: as MPEG-TS to an address, or as YUV4MPEG2 to stdout.
 
-Run by path: ``pattern_sender.py udp://127.0.0.1:PORT`` or ``pattern_sender.py y4m [COUNT]``. A program of its own
-so that a test can kill it; no test.
+Run by path: ``pattern_sender.py udp://127.0.0.1:PORT [copy=FILE]`` or ``pattern_sender.py y4m [COUNT]``. A program of
+its own so that a test can kill it; no test.
 """
 
 import itertools
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 
 import av
 import numpy as np
 
 BLOCK, SIZE_HW, FPS = 16, (240, 320), 25
+FLUSHED = {"flush_packets": "1"}
 
 
 def pictures() -> Iterator[np.ndarray]:
@@ -31,10 +33,12 @@ def pictures() -> Iterator[np.ndarray]:
         yield luma
 
 
-def send_stream(address: str) -> None:
-    """H.264 in MPEG-TS, a key frame each second."""
+def send_stream(address: str, copy: str) -> None:
+    """H.264 in MPEG-TS, a key frame each second; the same packets into the file ``copy`` if one is named."""
     height, width = SIZE_HW
-    with av.open(address, "w", format="mpegts") as container:
+    with ExitStack() as stack:
+        container = stack.enter_context(av.open(address, "w", format="mpegts"))
+        kept = stack.enter_context(av.open(copy, "w", format="mpegts", options=FLUSHED)) if copy else None
         stream = container.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.options = {"preset": "ultrafast", "tune": "zerolatency", "crf": "20", "g": str(FPS)}
@@ -43,6 +47,13 @@ def send_stream(address: str) -> None:
             frame = av.VideoFrame.from_ndarray(planes, format="yuv420p")
             frame.pts, frame.time_base = number, Fraction(1, FPS)
             for packet in stream.encode(frame):
+                if kept is not None:
+                    same = av.Packet(bytes(packet))
+                    same.pts, same.dts, same.time_base = packet.pts, packet.dts, packet.time_base
+                    if not kept.streams:
+                        kept.add_stream_from_template(stream)
+                    same.stream = kept.streams[0]
+                    kept.mux(same)
                 container.mux(packet)
 
 
@@ -61,4 +72,4 @@ if __name__ == "__main__":
     if sys.argv[1] == "y4m":
         write_y4m(int(sys.argv[2]) if len(sys.argv) > 2 else None)
     else:
-        send_stream(sys.argv[1])
+        send_stream(sys.argv[1], sys.argv[2].removeprefix("copy=") if len(sys.argv) > 2 else "")

@@ -23,12 +23,16 @@ _PATIENCE_S = 30.0
 
 
 class RtspServer:
-    """Serves on a free port of the loopback; ``address`` names it with its credentials."""
+    """Serves on a free port of the loopback; ``address`` names it with its credentials.
+
+    ``sent`` is the MPEG-TS that was sent so far.
+    """
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port = self._listener.getsockname()[1]
         self.address = f"rtsp://{USER}:{PASSWORD}@127.0.0.1:{self.port}/tower"
+        self.sent = bytearray()
         self._clients: list[socket.socket] = []
         self._threads: list[threading.Thread] = []
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
@@ -90,8 +94,7 @@ class RtspServer:
                     self._play(client)
                     return
 
-    @staticmethod
-    def _play(client: socket.socket) -> None:
+    def _play(self, client: socket.socket) -> None:
         sender = Path(__file__).with_name("pattern_sender.py")
         command = [sys.executable, str(sender), "pipe:1"]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
@@ -103,5 +106,6 @@ class RtspServer:
                     client.sendall(struct.pack(">BBH", ord("$"), 0, len(rtp) + len(data)) + rtp + data)
                     if not data:
                         return
+                    self.sent += data
             finally:
                 process.kill()
