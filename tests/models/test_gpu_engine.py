@@ -154,7 +154,7 @@ from endostream.models.runtimes import open_preset
 from endostream.models.segmenter import SegmenterLost
 from endostream.models.self_test import reference_picture
 segmenter = open_preset("resunet-small", sys.argv[1])
-segmenter._runner._context.set_tensor_address("image", 16)
+assert segmenter._runner._context.set_tensor_address("image", 1 << 40)  # aligned, and nobody's
 segmenter._runner._pass._graph = None
 for _ in range(2):
     try:
