@@ -493,7 +493,7 @@ def test_what_computes_the_masks_and_what_was_passed_over_is_kept_for_the_report
     rig = make()
     rig.start()
     passed_over = {"rtx": "no NVIDIA driver"}
-    rig.says("infer", "segmenter", runtime="openvino 2026", passed_over=passed_over)
+    rig.says("infer", "segmenter", runtime="openvino 2026", passed_over=passed_over, weights_sha256="c0ffee")
     assert rig.supervisor.outcome.runtime == "openvino 2026"
     assert rig.supervisor.outcome.passed_over == passed_over
 
