@@ -128,9 +128,10 @@ def _try_nice() -> str:
 
 
 def _try_window() -> str:
-    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        return "no: DISPLAY is not set; --sink window cannot be used"
-    return "DISPLAY is set"
+    from .sink import check_sink, parse_sink
+
+    check_sink(parse_sink("window"))
+    return _OK
 
 
 def _try_realtime() -> str:

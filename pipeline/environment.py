@@ -17,6 +17,7 @@ PACKAGES = (
     "endostream",
     "av",
     "opencv-python",
+    "pygame-ce",
     "numpy",
     "numba",
     "pyzmq",

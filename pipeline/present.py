@@ -308,7 +308,7 @@ class Presenter:
             self.host.clock.sleep_until_ns(header.capture_ns + self._added_delay_ns)
         self._sink.write(Presented(frame, note, hud=hud, copy_raw=lambda out: self._copy_raw(header, out)))
         present_ns = self.host.clock.now_ns()
-        drawn = getattr(self._sink, "shown", True)
+        drawn = self._sink.shown if isinstance(self._sink, WindowSink) else True
         first = drawn and answer is not None and not answer.presented and note.state.drawn
         delay_ns = present_ns - answer.capture_ns if first and answer is not None else None
         if answer is not None and first:

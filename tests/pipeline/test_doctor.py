@@ -13,6 +13,8 @@ from endostream.pipeline import doctor
 from endostream.pipeline.cli import run_command
 from endostream.pipeline.doctor import diagnosis, diagnosis_text
 
+from .x_display import XDisplay
+
 
 def test_a_segmenter_that_cannot_load_stays_listed_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(segmenter, "SEGMENTERS", {})
@@ -33,7 +35,17 @@ def test_shared_memory_and_sockets_are_tried() -> None:
 def test_a_window_needs_a_display(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-    assert diagnosis()["checks"]["window"].startswith("no: DISPLAY is not set")
+    monkeypatch.delenv("SDL_VIDEODRIVER", raising=False)
+    assert diagnosis()["checks"]["window"].startswith(
+        "no: sink window: DISPLAY='', it is not set; expected a screen"
+    )
+
+
+def test_a_window_is_tried_on_the_display_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    with XDisplay() as display:
+        monkeypatch.setenv("DISPLAY", display.name)
+        assert diagnosis()["checks"]["window"] == "works"
+    assert diagnosis()["checks"]["window"].startswith(f"no: sink window: DISPLAY='{display.name}', ")
 
 
 NO_DRIVER = "no NVIDIA driver (libcuda.so.1 cannot be loaded)"

@@ -1,7 +1,7 @@
 """The display loop, stepped by hand between real links: video first, masks when there is time, every frame counted."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -12,7 +12,7 @@ import pytest
 from endostream.configs.schema import Config
 from endostream.models.transform import Transform
 from endostream.pipeline.board import Board
-from endostream.pipeline.frame import FrameKey, MaskState, Presented
+from endostream.pipeline.frame import FrameKey, ImageBgr, MaskState, Presented, SizeHW
 from endostream.pipeline.host import RingLease
 from endostream.pipeline.link import LinkReader, LinkWriter, Received, unaccounted
 from endostream.pipeline.overlay import OverlayStage
@@ -551,3 +551,35 @@ def test_every_frame_a_frame_is_not_given_up_while_an_answer_may_still_come(cell
         rig.send_mask(made)
         rig.go_on()
         assert rig.states == [(0, "fresh")]
+
+
+class FakeOperator:
+    """Keeps every picture it is offered, as a snapshot would be."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[bytes, bytes]] = []
+
+    def service(self) -> None: ...
+
+    def expect(self, size_hw: SizeHW) -> None: ...
+
+    def keep_picture(self, image_bgr: ImageBgr, copy_raw: Callable[[ImageBgr], bool]) -> None:
+        raw = np.empty_like(image_bgr)
+        assert copy_raw(raw)
+        self.kept.append((image_bgr.tobytes(), raw.tobytes()))
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.parametrize("blank", [False, True])
+def test_a_snapshot_is_blanked_as_recordings_are(blank: bool) -> None:
+    """Names may be burnt in beside the view; as long as that is unknown, everything is black."""
+    config = config_of(overlay={"hud": False}, record={"blank_outside_view": blank})
+    with present_rig(config=config) as rig:
+        operator: Any = FakeOperator()
+        rig.presenter._operator = operator
+        rig.send_frame(rig.frame(0))
+        rig.go_on()
+        captured, black = np.full((*SIZE, 3), 100, np.uint8).tobytes(), bytes(3 * SIZE[0] * SIZE[1])
+        assert operator.kept == [(black, black) if blank else (captured, captured)]
+        assert FakeWindow.shown[0][2] == captured  # the screen is not blanked
