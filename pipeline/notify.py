@@ -75,7 +75,7 @@ class RunNotices:
         self._notifier = notifier
         self._clock = clock or MonotonicClock()
         self._ready = self._stopping = False
-        self._shown = self._captured = 0
+        self._shown, self._presented = (0, 0), 0
         self._fed_ns = self._clock.now_ns() - notifier.watchdog_ns
         self._told_ns = self._clock.now_ns() - _STATUS_EVERY_NS
 
@@ -92,7 +92,8 @@ class RunNotices:
 
     def _feed(self, supervisor: Supervisor, now_ns: int) -> None:
         board = supervisor.board
-        shown = board.value("overlay.presented") + board.value("overlay.synthetic")
+        # What a window did not draw since its display is away or hangs was not shown.
+        shown = (board.value("overlay.last_shown_ns"), board.value("overlay.synthetic"))
         if shown == self._shown:
             return
         self._shown = shown
@@ -117,8 +118,11 @@ class RunNotices:
         silent_s = (now_ns - board.value("overlay.last_present_ns")) / 1e9
         if silent_s > 1:
             return f"no signal for {silent_s:.0f} s"
+        unseen_s = (now_ns - board.value("overlay.last_shown_ns")) / 1e9
+        if unseen_s > 1:
+            return f"the window has drawn nothing for {unseen_s:.0f} s"
         seconds = max(now_ns - self._told_ns, 1) / 1e9
-        fps, self._captured = (presented - self._captured) / seconds, presented
+        fps, self._presented = (presented - self._presented) / seconds, presented
         state = MaskState(board.value("overlay.mask_state")).label
         restarts = sum(board.value(f"{stage}.restarts") for stage in supervisor.stages)
         return f"{fps:.1f} frames/s, {presented} so far, AI {state}, {restarts} restarts"

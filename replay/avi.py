@@ -97,7 +97,8 @@ class AviSource:
 
         ``corrupt_packet`` (not decoded, a gap in seq), ``damaged_packet`` (bytes of it are missing),
         ``corrupt_picture`` (shown, in part concealed by the decoder), ``missing_pts``, ``backward_pts``,
-        ``pts_jump`` (mended), ``size_change``, ``ended_early`` (the header promised more than there was).
+        ``pts_jump`` (mended), ``size_change``, ``stream_added`` (and passed over), ``ended_early``
+        (the header promised more than there was).
         """
         return dict(self._faults)
 

@@ -27,8 +27,9 @@ class PictureReader:
     Args:
         video: stands where reading is to begin.
         faults: where ``corrupt_packet`` (not decoded: a picture lost), ``damaged_packet`` (the container says
-            that bytes of it are missing), ``corrupt_picture`` (given, but in part concealed by the decoder)
-            and ``size_change`` are counted.
+            that bytes of it are missing), ``corrupt_picture`` (given, but in part concealed by the decoder),
+            ``stream_added`` (one that was not there at the beginning, and is passed over) and ``size_change``
+            are counted.
         name: gives each packet a name that its pictures carry in ``opaque``; for recording.
 
     Attributes:
@@ -48,6 +49,7 @@ class PictureReader:
             video.stream.codec_context.flags |= Flags.copy_opaque
         self._faults = faults
         self._size: tuple[int, int] | None = None
+        self._added = False
         self.lost = 0
         self.first_cause = ""
 
@@ -74,6 +76,9 @@ class PictureReader:
             except av.FFmpegError as error:
                 errors += 1
                 self._note("corrupt_packet", error)
+            except IndexError:  # PyAV knows only the streams that were there when the file was opened
+                self._faults["stream_added"] += not self._added
+                self._added = True
         yield None
 
     def _decode(self, packet: "Packet[VideoStream] | None") -> list[av.VideoFrame]:

@@ -43,13 +43,12 @@ class Manager:
         """The states without STATUS, in order."""
         return [name for message in self.heard() for name in message if name != "STATUS"]
 
+    def lines(self) -> list[str]:
+        """The states with their values, in order."""
+        return [f"{name}={value}" for message in self.heard() for name, value in message.items()]
+
     def close(self) -> None:
         self._socket.close()
-
-
-def statuses(manager: Manager, beginning: str) -> bool:
-    """Whether such a STATUS came; what came before it is forgotten."""
-    return any(message.get("STATUS", "").startswith(beginning) for message in manager.heard())
 
 
 @pytest.fixture
@@ -74,12 +73,14 @@ class Rig:
         self.notifier = Notifier(str(address), int(watchdog_s * SECOND_NS))
         self._notices = RunNotices(self.notifier, self.clock)
 
-    def tick(self, seconds: float, show: str = "") -> None:
+    def tick(self, seconds: float, show: str = "", *, unseen: bool = False) -> None:
         """Let time pass, let something be shown, and look."""
         self.clock.advance_ns(int(seconds * SECOND_NS))
         if show:
             self.supervisor.board.cell(f"overlay.{show}").add()
             self.supervisor.board.cell("overlay.last_present_ns").value = self.clock.now_ns()
+        if show == "presented" and not unseen:
+            self.supervisor.board.cell("overlay.last_shown_ns").value = self.clock.now_ns()
         self._notices(self.supervisor)
 
 
@@ -121,6 +122,21 @@ def test_a_frozen_picture_starves_the_watchdog_and_a_new_one_feeds_it(rig: Rig, 
     assert manager.words() == []
     rig.tick(0.02, "presented")
     assert manager.words() == ["WATCHDOG"]
+
+
+def test_a_window_that_draws_nothing_starves_the_watchdog_though_frames_are_presented(
+    rig: Rig, manager: Manager
+) -> None:
+    rig.tick(0.04, "presented")
+    manager.heard()
+    heard = []
+    for _ in range(100):
+        rig.tick(0.04, "presented", unseen=True)
+        heard += manager.heard()
+    assert [message["STATUS"] for message in heard] == [
+        "the window has drawn nothing for 2 s",
+        "the window has drawn nothing for 4 s",
+    ]
 
 
 def test_without_a_watchdog_none_is_fed(supervisor: Supervisor, manager: Manager, tmp_path: Path) -> None:
@@ -195,8 +211,14 @@ def test_a_real_run_is_ready_fed_starved_while_the_display_stands_still_and_stop
         assert words[0] == "READY"
         overlay = run.kill("overlay", signal.SIGSTOP)
         run.wait_for(lambda: Path(f"/proc/{overlay}/stat").read_text().split()[2] == "T", "the stop")
-        run.wait_for(lambda: statuses(manager, "no signal for 2 s"), "two seconds of a still picture")
-        assert manager.words() == []
+        said: list[str] = []
+        silent = "STATUS=no signal for"
+        run.wait_for(
+            lambda: said.extend(manager.lines()) or sum(line.startswith(silent) for line in said) == 2,
+            "a still picture",
+        )
+        first = next(index for index, line in enumerate(said) if line.startswith(silent))
+        assert [line for line in said[first:] if not line.startswith(silent)] == []  # it was not fed
         os.kill(overlay, signal.SIGCONT)
         run.wait_for(lambda: "WATCHDOG" in manager.words(), "feeding again")
         run.send(signal.SIGTERM)

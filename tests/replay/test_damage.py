@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 
 from endostream.configs.errors import ExitCode, SourceMissing
@@ -109,6 +112,42 @@ def test_bytes_missing_from_a_transport_stream_are_noticed_by_its_packet_counter
     with AviSource(str(path)) as source:
         list(source)
         assert source.faults["damaged_packet"] >= 1
+
+
+def with_sound(path: Path) -> Path:
+    """A second of video and sound as MPEG-TS."""
+    with av.open(str(path), "w", format="mpegts") as container:
+        video = container.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
+        sound = container.add_stream("mp2", rate=44_100, layout="mono")
+        for number in range(25):
+            picture = av.VideoFrame.from_ndarray(np.full((120, 160, 3), 8 * number, np.uint8))
+            picture.pts = number
+            container.mux(video.encode(picture))
+            samples = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), "s16", "mono")
+            samples.rate, samples.pts, samples.time_base = 44_100, 1152 * number, Fraction(1, 44_100)
+            container.mux(sound.encode(samples))
+        container.mux(video.encode())
+        container.mux(sound.encode())
+    return path
+
+
+def test_sound_that_begins_in_the_middle_of_a_recording_is_passed_over_and_costs_no_picture(
+    tmp_path: Path,
+) -> None:
+    """PyAV raises an IndexError for each packet of a stream it did not find at the beginning."""
+    spec = VideoSpec(
+        "libx264", frames=200, size_hw=(240, 320), options={"qp": "10", "preset": "ultrafast"}, texture=True
+    )
+    silent = make_video(tmp_path / "v.ts", spec)
+    assert silent.stat().st_size > 6_000_000  # FFmpeg looks for streams in the first 5 MB
+    both = tmp_path / "both.ts"
+    # Nor would it be missed at the end, where FFmpeg looks for the length.
+    sound = with_sound(tmp_path / "s.ts").read_bytes()
+    both.write_bytes(silent.read_bytes() + sound + silent.read_bytes())
+    with AviSource(str(both)) as source:
+        assert sum(1 for _ in source) == 425
+        assert source.faults["stream_added"] == 1
 
 
 def test_faults_add_up_over_iterations(video: Path) -> None:
