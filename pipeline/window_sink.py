@@ -130,11 +130,12 @@ class WindowSink:
             self._handed = size_hw
 
     def write(self, presented: Presented) -> None:
-        """Show the picture if the window is ready for one, and wait for it as long as ``patience_ns``."""
+        """Show the picture if the window is ready for one, and wait for it as long as ``patience_ns``.
+
+        While it is still busy with an earlier one this one is missed, at once: a display that hangs costs one wait.
+        """
         self.shown = False
         self.service()
-        if self._open and self._awaited:
-            self._wait_for_picture()
         if not self._open or self._awaited:
             self.missed += 1
             return

@@ -232,6 +232,12 @@ def test_a_display_that_hangs_holds_up_nothing_and_the_window_comes_back_with_it
             show(sink)
             missed = sink.missed
             screen.process.send_signal(signal.SIGSTOP)
+            wait_until(lambda: (sink.write(frame()), not sink.shown)[1], "a picture that is not drawn")
+            with monkeypatch.context() as patch:
+                patch.setattr(
+                    sink, "_wait", lambda deadline_ns: pytest.fail("waited for a display that hangs")
+                )
+                sink.write(frame())
 
             def noticed() -> bool:
                 sink.write(frame())
