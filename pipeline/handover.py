@@ -29,8 +29,8 @@ def needs_picture(spec: SinkSpec) -> bool:
 
 
 def writes_logs_only(spec: RunSpec) -> bool:
-    """Whether a live run records, and no picture of it."""
-    pictures = spec.session or any(needs_picture(parse_sink(text)) for text in spec.sinks)
+    """Whether a live run records, and no picture of it; that may change when a recording is started."""
+    pictures = spec.record_at_start or any(needs_picture(parse_sink(text)) for text in spec.sinks)
     return bool(spec.sinks) and not pictures and not spec.every_frame
 
 
@@ -163,9 +163,17 @@ class Handover:
                 self.recording = RecordingState(
                     message["on"], message.get("path", ""), message.get("reason", "")
                 )
+                if self.recording.on:
+                    self._expect_pictures()
             elif message["t"] == "record_link" and self._writer is None:
-                self._wanted()
                 self._open_link()
+                self._expect_pictures()
+
+    def _expect_pictures(self) -> None:
+        """Pictures are recorded too from now on, so that no more may be under way than the ring holds."""
+        self._wanted()
+        if self._writer is not None:
+            self._writer.window = self._host.config.links.window_frames
 
     def tell_end(self) -> bool:
         """Tell the record process that no frame follows; whether it knows, and in every-frame mode has them all."""

@@ -76,7 +76,9 @@ class PacketTap:
 
     def _described(self, packet: "Packet[VideoStream]", stream: "VideoStream", codec: str) -> bytes:
         """What describes the stream, empty if it cannot be copied."""
-        timeless = packet.pts is None and (packet.dts is None or bool(stream.codec_context.has_b_frames))
+        # AVI holds no presentation times; what FFmpeg makes up for them is in the wrong order with B frames.
+        guessed = packet.pts is None or "avi" in stream.container.format.name.split(",")
+        timeless = guessed and (packet.dts is None or bool(stream.codec_context.has_b_frames))
         if codec in _UNCOMPRESSED or timeless:
             return b""
         import av

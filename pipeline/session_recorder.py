@@ -174,8 +174,9 @@ class SessionRecorder:
         content = self._placed(header, presented, raw_bgr, mask)
         jobs = []
         for stream, thread in self.threads.items():
-            if stream == "raw" and raw_bgr is None:
-                if self.takes_raw(header) and not header.synthetic:
+            unmarked = stream == "overlay" and not presented.frame.image_bgr.size
+            if unmarked or (stream == "raw" and raw_bgr is None):
+                if not header.synthetic and (unmarked or self.takes_raw(header)):
                     thread.drop("no_picture")
                 continue
             key, shown_ns = header.frame.key, header.present_ns

@@ -16,8 +16,15 @@ from endostream.models.field_of_view import FieldOfView
 from endostream.models.transform import Rect, Transform
 from endostream.pipeline.draw import MarkStyle, marked_pixels
 from endostream.pipeline.frame import Annotation, Box, FrameKey, ImageBgr, MaskState
-from endostream.pipeline.overlay import Answer, Blanker, OverlayStage, answer_from_mask, failure
-from endostream.pipeline.wire import FrameHeader, MaskHeader
+from endostream.pipeline.overlay import (
+    Answer,
+    Blanker,
+    OverlayStage,
+    answer_from_mask,
+    answer_from_recorded,
+    failure,
+)
+from endostream.pipeline.wire import FrameHeader, MaskHeader, MaskShape, PresentedHeader
 
 from .core_fixtures import PERIOD_NS, header
 
@@ -320,3 +327,29 @@ def test_findings_smaller_than_the_least_share_are_left_out() -> None:
     assert small.marks.area_px > 0
     least = 2 * small.marks.area_px / (SIZE[0] * SIZE[1])
     assert answer_from_mask(mask_header(0, packed), packed, least).marks.area_px == 0
+
+
+def recorded(state: MaskState, mask_seq: int | None = 2) -> Answer:
+    """What a session that is played back says of frame 5."""
+    packed = packed_square()
+    note = Annotation(state, mask_seq, 120_000_000, mask_crc32=zlib.crc32(packed), cause="")
+    shape = MaskShape(INPUT, Transform.of_picture(SIZE, INPUT).to_ints())
+    return answer_from_recorded(PresentedHeader(frame(5), note, 0, None, False, mask=shape), packed)
+
+
+@pytest.mark.parametrize("state", [MaskState.FRESH, MaskState.HELD, MaskState.STALE, MaskState.FAILED])
+def test_a_session_is_played_back_with_the_state_and_age_that_were_recorded(state: MaskState) -> None:
+    note = running().annotate(frame(5), recorded(state))
+    assert (note.state, note.mask_seq, note.mask_age_ns) == (state, 2, 120_000_000)
+    assert bool(note.boxes) == bool(note.area_px) == state.drawn
+
+
+def test_a_frame_that_had_no_mask_has_none_when_it_is_played_back() -> None:
+    waiting = Annotation(MaskState.ABSENT, cause="infer starts")
+    answered = answer_from_recorded(PresentedHeader(frame(5), waiting, 0, None, False), b"")
+    assert running().annotate(frame(5), answered) == waiting
+
+
+def test_what_was_recorded_of_another_frame_is_judged_by_its_age() -> None:
+    note = running().annotate(frame(6), recorded(MaskState.FAILED))
+    assert (note.state, note.mask_seq, note.mask_age_ns) == (MaskState.FRESH, 5, PERIOD_NS)

@@ -322,21 +322,30 @@ def test_every_frame_mode_ends_when_nothing_can_be_recorded_any_more(tmp_path: P
     assert ended.report["frames"]["captured"] < 1500
 
 
+@pytest.mark.parametrize("sinks", [[], ["jsonl:o.jsonl"]])
 def test_recording_is_started_and_stopped_while_the_run_goes_on_each_time_in_a_new_part(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sinks: list[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(Path(__file__).parent),)))
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     overrides = [f"infer.segmenter={QUICK}", "phantom.duration_s=600", "record.min_free_mb=0"]
-    request = checked_request(["phantom:320x240@25"], [], None, load_config(None, overrides), quiet=True)
-    orders = {25: True, 50: False, 75: True, 100: None}
+    request = checked_request(["phantom:320x240@25"], sinks, None, load_config(None, overrides), quiet=True)
+    orders: list[tuple[str, int, bool | None]] = [
+        ("overlay.presented", 25, True),
+        ("written", 30, False),
+        ("paused", 10, True),
+        ("written", 60, None),
+    ]
 
     def tick(supervisor: Supervisor) -> None:
-        due = min(orders, default=None)
-        if due is None or supervisor.board.value("overlay.presented") < due:
+        if not orders:
             return
-        on = orders.pop(due)
+        cell, due, on = orders[0]
+        log = supervisor.spec.session_sinks["log"]
+        if supervisor.board.value(cell if "." in cell else f"sink{log}.{cell}") < due:
+            return
+        orders.pop(0)
         if on is None:
             supervisor.finish()
         else:
@@ -351,6 +360,7 @@ def test_recording_is_started_and_stopped_while_the_run_goes_on_each_time_in_a_n
         ["overlay.mkv"],
         ["overlay-0001.mkv"],
     ]
+    assert all(len(pictures_of(path)) >= 10 for path in files_of(session, "overlay"))
     lines = lines_of(session)
     sink = report.sinks["record:log"]
     assert sink.written == len(lines) == sink.offered - sink.dropped

@@ -18,6 +18,8 @@ from endostream.pipeline.wire import (
     Head,
     Kind,
     MaskHeader,
+    MaskShape,
+    Place,
     PresentedHeader,
     TensorHeader,
     WireError,
@@ -101,6 +103,9 @@ BODIES: dict[str, tuple[bytes, Callable[[bytes], Any]]] = {
             (Stamp("capture", 1, 2),),
             Box(5, 6, 7, 8),
             (Lost(FrameKey(0, 0, 1), 2, "superseded"),),
+            Place(3, 4, 6),
+            MaskShape((2, 2), (4, 6, 0, 0, 4, 6, 2, 2), (9, -9)),
+            (1, 2, 3, 4),
         ).pack(),
         unpack_presented,
     ),
@@ -279,3 +284,12 @@ def test_a_crafted_count_of_stamps_is_refused_where_the_body_ends() -> None:
     body = bytearray(header().pack())
     body[82] = 255
     assert _peak_bytes(bytes(body), unpack_frame) < 100_000
+
+
+@pytest.mark.parametrize("raw", [None, Place(1, 2, 4)])
+@pytest.mark.parametrize("mask", [None, MaskShape((2, 3), (1, 2, 3), ())])
+def test_where_the_raw_picture_lies_and_what_the_mask_means_come_back(
+    raw: Place | None, mask: MaskShape | None
+) -> None:
+    sent = PresentedHeader(header(), Annotation(), 0, None, False, raw=raw, mask=mask, blank_view=(7,))
+    assert unpack_presented(sent.pack()) == sent
