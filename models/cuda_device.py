@@ -8,6 +8,7 @@ allocates nothing (``cuda_memory.py``) and runs nothing (``cuda_pass.py``).
 import ctypes
 import importlib
 from dataclasses import dataclass
+from functools import cache
 from types import ModuleType
 from typing import Any
 
@@ -143,7 +144,9 @@ def sm_clock_now_mhz(pci_bus_id: str) -> int | None:
         return None
 
 
+@cache
 def _nvml() -> Any:
+    """The package nvidia-ml-py, initialised once for the process; None where it cannot be used."""
     try:
         nvml = importlib.import_module("pynvml")
         nvml.nvmlInit()

@@ -9,7 +9,7 @@ from endostream.models.segmenter import segmenter_input_hw
 from .host import StageHost
 from .infer import InferStage, mask_bytes
 from .preprocess import PreprocessStage
-from .stage import Drop, Stage, StageLoop
+from .stage import Drop, Stage, StageBroken, StageLoop
 
 if TYPE_CHECKING:
     from .remote_infer import RemoteInferStage
@@ -122,7 +122,10 @@ class BuildTold:
         self._told_ns = 0
 
     def __call__(self, what: str, percent: int) -> None:
-        """Take a step of the building; may be called from a thread of the builder's."""
+        """Take a step of the building; raises StageBroken to end it if the run is over meanwhile."""
+        self._host.read_control()
+        if self._host.stopping:
+            raise StageBroken(f"{what}: the run has ended")
         now_ns = self._host.clock.now_ns()
         if (what, percent) != self._last or now_ns - self._told_ns > _TELL_AGAIN_NS:
             self._last, self._told_ns = (what, percent), now_ns

@@ -197,7 +197,7 @@ def evaluate_command(request: EvaluateRequest, say: Callable[[str], None] = say_
     pairs = pairs_to_evaluate(request.data, request.list_file, say)
     if request.segmenter == "keras" or (request.options or {}).get("runtime") == "keras":
         choose_backend()
-    segmenter = load_segmenter(request.segmenter, request.options)
+    segmenter = load_segmenter(request.segmenter, request.options, progress=_each_tenth(say))
     say(f"{len(pairs)} pictures through {segmenter.info.name} ({segmenter.info.runtime})")
     found = evaluate(segmenter, pairs, request.data)
     if request.worst is not None:
@@ -211,6 +211,19 @@ def evaluate_command(request: EvaluateRequest, say: Callable[[str], None] = say_
     answer = found.as_json(segmenter)
     segmenter.close()
     return {"data": str(request.data), "list": str(request.list_file or "all"), **answer}
+
+
+def _each_tenth(say: Callable[[str], None]) -> Callable[[str, int], None]:
+    """Says how far a building is, at each tenth of it."""
+    said: set[tuple[str, int]] = set()
+
+    def progress(what: str, percent: int) -> None:
+        tenth = (what, percent // 10)
+        if tenth not in said:
+            said.add(tenth)
+            say(f"{what} {percent} %")
+
+    return progress
 
 
 def evaluation_lines(answer: dict[str, Any]) -> list[str]:

@@ -225,6 +225,12 @@ def test_waiting_sleeps_unless_it_is_to_spin(spin: bool, flags: int) -> None:
     assert device.event_flags == [flags]
 
 
+def test_its_stream_goes_before_all_others() -> None:
+    device = StandIn()
+    opened(device)
+    assert [stream.priority for stream in device._streams()] == [-5]  # the greatest here
+
+
 class FakeKernels:
     """An ``IRuntimeCache``."""
 

@@ -36,6 +36,26 @@ class BrightSegmenter:
         pass
 
 
+class BuildingSegmenter(BrightSegmenter):
+    """The same, after a build that tells every per cent."""
+
+    def __init__(
+        self, input_hw: tuple[int, int] = (96, 128), progress: Callable[[str, int], None] = print
+    ) -> None:
+        super().__init__()
+        for percent in range(101):
+            progress("building engine", percent)
+
+
+def test_a_long_building_is_told_at_each_tenth(make_data: MakeData) -> None:
+    said: list[str] = []
+    request = EvaluateRequest(f"{__name__}:BuildingSegmenter", make_data(2), options={"input_hw": [96, 128]})
+    evaluate_command(request, said.append)
+    assert [line for line in said if "building" in line] == [
+        f"building engine {percent} %" for percent in range(0, 101, 10)
+    ]
+
+
 def test_a_segmenter_that_is_right_scores_near_one_and_one_that_marks_nothing_zero(
     make_data: MakeData,
 ) -> None:
