@@ -8,6 +8,7 @@ Separate from the segmenter that runs one (``trt_segmenter.py``) and from the bu
 """
 
 import fcntl
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from .trt_record import (
     write_engine,
 )
 from .trt_request import EngineRequest, engine_path, material_of, request_for, timings_path
+
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "EngineFile",
@@ -67,6 +70,8 @@ def engine_for(
     with _only_builder(path):
         if not rebuild:  # another process may have built it while we waited
             found, refusal = _found(path, request, material)
+        if found is None and refusal:
+            logger.warning("%s; it is built again", refusal)
         return found or _built(request, path, material, progress, refusal)
 
 

@@ -11,7 +11,12 @@ from typing import Any
 
 from endostream.configs.errors import ModelError
 
+from .cuda_device import no_gpu_reason
+
 INSTALL_LINE = "pip install cuda-bindings"
+WITHOUT = (
+    "Try: endostream build-engine --runtime rtx --target sm89, which needs no GPU, or --runtime openvino"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +50,13 @@ def read_gpu(device: int = 0, bindings: Any = None) -> GpuTraits:
     Raises:
         ModelError: cuda-bindings is not installed, or there is no such GPU or no driver.
     """
+    if bindings is None and (reason := no_gpu_reason()):
+        raise ModelError(f"GPU: {reason}. {WITHOUT}")
     cuda = bindings if bindings is not None else _bindings()
     status, count = cuda.cudaGetDeviceCount()
     if int(status):
         _, text = cuda.cudaGetErrorString(status)
-        raise ModelError(
-            f"GPU: none can be used here ({_text(text)}). Try: endostream build-engine --runtime rtx --target sm89"
-            " (builds without a GPU), or --runtime openvino"
-        )
+        raise ModelError(f"GPU: none can be used here ({_text(text)}). {WITHOUT}")
     if not 0 <= device < count:
         raise ModelError(f"GPU {device}: no such device; expected 0 to {count - 1}. Try: endostream doctor")
     status, properties = cuda.cudaGetDeviceProperties(device)

@@ -18,7 +18,17 @@ import typer
 
 from endostream.configs.errors import ConfigError, EndostreamError, ExitCode, SinkError
 
-from . import cli_faults, cli_profile, cli_remote, cli_service, cli_top, cli_train, cli_witness, log_lines
+from . import (
+    cli_engine,
+    cli_faults,
+    cli_profile,
+    cli_remote,
+    cli_service,
+    cli_top,
+    cli_train,
+    cli_witness,
+    log_lines,
+)
 from .cli_options import (
     AsJson,
     Choice,
@@ -297,6 +307,7 @@ def doctor(as_json: AsJson = False) -> None:
         print(diagnosis_text(found), end="")
 
 
+cli_engine.add_to(app)
 cli_profile.add_to(app)
 cli_train.add_to(app)
 cli_top.add_to(app)

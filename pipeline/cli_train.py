@@ -144,7 +144,9 @@ def export(
     out: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Where to; by default the package's models/weights.")
     ] = None,
-    int8: Annotated[bool, typer.Option(help="Also make the INT8 file.")] = True,
+    int8: Annotated[
+        bool, typer.Option(help="Also make the INT8 files, for the CPU and for TensorRT.")
+    ] = True,
     runtime: Annotated[
         str, typer.Option(metavar="NAME", help="That the gates run on: openvino or onnxruntime.")
     ] = "openvino",

@@ -1,9 +1,9 @@
 """From trained weights to the files that the live path runs, each behind a gate, with a card that says what
 they are.
 
-Float32 ONNX must compute what Keras does (MAX_LOGIT_DIFFERENCE, MAX_FLIPPED_SHARE); INT8 may lose
-MAX_DICE_LOSS of Dice per image. What fails its gate is not written (exit code 5). Needs neither TensorFlow
-nor a GPU: the graph is written by ``onnx_graph.py``, the ranges are measured by ``quantise.py``.
+Float32 ONNX must compute what Keras does (MAX_LOGIT_DIFFERENCE, MAX_FLIPPED_SHARE); INT8, for the CPU and signed for
+TensorRT, may lose MAX_DICE_LOSS of Dice per image. What fails its gate is not written (exit code 5). Needs neither
+TensorFlow nor a GPU: the graph is written by ``onnx_graph.py``, the ranges are measured by ``quantise.py``.
 """
 
 import json
@@ -31,13 +31,15 @@ from endostream.models.weights_files import CARD, FILE_OF, sha256_of
 from .evaluate import Evaluation, evaluate
 from .kvasir import Pair, find_pairs, read_image, require_sound
 from .onnx_graph import onnx_from_network
-from .quantise import int8_from_onnx
+from .quantise import int8_from_onnx, signed_int8_from_onnx
 from .splits import choose_split
 
 MAX_LOGIT_DIFFERENCE = 1e-3
 MAX_FLIPPED_SHARE = 1e-5
 MAX_DICE_LOSS = 0.005
 ONNX_RUNTIMES = ("openvino", "onnxruntime")
+SIGNED_RUNTIME = "onnxruntime"
+"""That the signed INT8 file is measured on: it computes what the file says, as TensorRT does (``quantise.py``)."""
 PARITY_PICTURES = 50
 CALIBRATION_PICTURES = 300
 TERMS = (
@@ -47,6 +49,7 @@ TERMS = (
 
 Inputs = list[npt.NDArray[np.uint8]]
 """Pictures at the network's input size, uint8 H × W × 3 RGB."""
+Quantise = Callable[[onnx.ModelProto, Inputs], onnx.ModelProto]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +62,8 @@ class ExportOptions:
         data: data set, for calibration (its training part) and the gates (its validation part).
         split: of the data.
         out: folder for the files; those of the same name in it are replaced.
-        int8: also make the INT8 file.
-        runtime: that the gates run on, ``openvino`` or ``onnxruntime``.
+        int8: also make the INT8 files.
+        runtime: that the gates but the signed file's run on, ``openvino`` or ``onnxruntime``.
     """
 
     preset: str
@@ -92,7 +95,9 @@ def export(options: ExportOptions, say: Callable[[str], None] = print) -> dict[s
         made = _Export(options, network, Path(folder), val, say)
         made.float32()
         if options.int8:
-            made.int8(_inputs(_spread(train, CALIBRATION_PICTURES), preset_config(options.preset).input_hw))
+            inputs = _inputs(_spread(train, CALIBRATION_PICTURES), preset_config(options.preset).input_hw)
+            made.int8("int8", int8_from_onnx, inputs, options.runtime)
+            made.int8("int8_signed", signed_int8_from_onnx, inputs, SIGNED_RUNTIME)
         card = made.card({"name": split.name, "train": len(train), "val": len(val)})
         _move(Path(folder), options.out)
     say(f"written to {options.out}")
@@ -120,7 +125,7 @@ class _Export:
         """Write Keras weights and float32 ONNX, and hold the one against the other."""
         self._network.save_weights(self._folder / FILE_OF["keras"])
         onnx.save(self._model, self._folder / FILE_OF["fp32"])
-        segmenter = self._open("fp32")
+        segmenter = self._open("fp32", self._options.runtime)
         hw = segmenter.info.input_hw
         self._parity = parity(self._network, segmenter, _inputs(_spread(self._val, PARITY_PICTURES), hw))
         self._say(
@@ -129,13 +134,13 @@ class _Export:
         require_parity(self._parity)
         self._measure("fp32", segmenter)
 
-    def int8(self, inputs: Inputs) -> None:
-        """Write INT8, and hold its Dice against float32's."""
-        onnx.save(int8_from_onnx(self._model, inputs), self._folder / FILE_OF["int8"])
-        self._measure("int8", self._open("int8"))
-        loss = self._measured["fp32"]["dice_per_image"] - self._measured["int8"]["dice_per_image"]
+    def int8(self, kind: str, quantise: Quantise, inputs: Inputs, runtime: str) -> None:
+        """Write an INT8 file, and hold its Dice on ``runtime`` against float32's."""
+        onnx.save(quantise(self._model, inputs), self._folder / FILE_OF[kind])
+        self._measure(kind, self._open(kind, runtime))
+        loss = self._measured["fp32"]["dice_per_image"] - self._measured[kind]["dice_per_image"]
         if loss > MAX_DICE_LOSS:
-            raise CheckFailed(f"INT8: Dice per image {loss:.4f} lower; expected at most {MAX_DICE_LOSS}")
+            raise CheckFailed(f"{kind}: Dice per image {loss:.4f} lower; expected at most {MAX_DICE_LOSS}")
 
     def card(self, split: dict[str, Any]) -> dict[str, Any]:
         """Write and return the card."""
@@ -169,8 +174,8 @@ class _Export:
             f"{kind}: Dice per image {found.summary['dice_per_image']:.4f}, {found.speed['p50_ms']:.1f} ms"
         )
 
-    def _open(self, kind: str) -> LogitsSegmenter:
-        path, runtime = str(self._folder / FILE_OF[kind]), self._options.runtime
+    def _open(self, kind: str, runtime: str) -> LogitsSegmenter:
+        path = str(self._folder / FILE_OF[kind])
         if runtime not in ONNX_RUNTIMES:
             raise ConfigError(f"--runtime: {runtime!r}; expected one of {', '.join(ONNX_RUNTIMES)}")
         opened = open_preset(self._options.preset, runtime, model=path, precision=kind)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from endostream.configs.errors import CheckFailed, ModelError
-from endostream.models.weights_files import model_file, read_card
+from endostream.models.weights_files import FILE_OF, model_file, read_card
 
 from .conftest import TINY, import_keras, write_data
 
@@ -67,7 +67,7 @@ def options(tiny_preset: str, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def exported(options: Any) -> Path:
-    for package in ("openvino", "nncf"):
+    for package in ("openvino", "nncf", "onnxruntime"):
         pytest.importorskip(package)
     export = import_keras("endostream.train.export")
     with pytest.MonkeyPatch.context() as patch:
@@ -77,13 +77,18 @@ def exported(options: Any) -> Path:
     return folder
 
 
-def test_an_export_leaves_three_models_and_a_card_that_fits_them(exported: Path) -> None:
+def test_an_export_leaves_four_models_and_a_card_that_fits_them(exported: Path) -> None:
     card = read_card(exported)
-    assert set(card["sha256"]) == {"model.weights.h5", "model.onnx", "model_int8.onnx"}
+    assert set(card["sha256"]) == {
+        "model.weights.h5",
+        "model.onnx",
+        "model_int8.onnx",
+        "model_int8_signed.onnx",
+    }
     assert card["parity_with_keras"]["max_logit_difference"] <= 1e-3
-    assert set(card["metrics_on_validation_pictures"]) == {"fp32", "int8"}
-    for kind, name in (("fp32", "model.onnx"), ("int8", "model_int8.onnx")):
-        path, digest = model_file(TINY, kind, exported / name)
+    assert set(card["metrics_on_validation_pictures"]) == {"fp32", "int8", "int8_signed"}
+    for kind in ("fp32", "int8", "int8_signed"):
+        path, digest = model_file(TINY, kind, exported / FILE_OF[kind])
         assert digest == card["sha256"][path.name]
 
 
@@ -94,6 +99,26 @@ def test_int8_has_symmetric_steps_only(exported: Path) -> None:
     zeros = [constants[node.input[2]] for node in model.graph.node if node.op_type == "QuantizeLinear"]
     assert len(zeros) > 10
     assert not any(zero.any() for zero in zeros)
+
+
+def test_the_file_for_tensorrt_is_signed_and_leaves_the_first_stage_and_the_last_convolution_in_float(
+    exported: Path,
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    from endostream.models.trt_precision import at_precision
+
+    model = onnx.load(exported / "model_int8_signed.onnx")
+    at_precision(model, "int8")  # raises for any Q/DQ that TensorRT computes differently
+    constants = {each.name: onnx.numpy_helper.to_array(each) for each in model.graph.initializer}
+    quantised = {
+        node.name
+        for node in model.graph.node
+        if node.op_type == "Conv" and any(name.startswith("dq_") for name in node.input)
+    }
+    names = {node.name for node in model.graph.node if node.op_type == "Conv"}
+    assert names - quantised == {name for name in names if name.startswith(("stem_", "encoder0_", "logits"))}
+    assert len(quantised) > 5
+    assert {constants[name].dtype.name for name in constants if name.startswith("zero_point")} == {"int8"}
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime", "keras"])
@@ -123,7 +148,7 @@ def test_a_truncated_file_is_refused_by_its_card(exported: Path, tmp_path: Path)
 def test_a_gate_that_is_not_met_writes_nothing(
     options: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str, value: float, int8: bool
 ) -> None:
-    for package in ("openvino", "nncf"):
+    for package in ("openvino", "nncf", "onnxruntime"):
         pytest.importorskip(package)
     export = import_keras("endostream.train.export")
     monkeypatch.setattr(export, limit, value)
