@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from endostream.configs.errors import EndostreamError
+from endostream.configs.schema import RecordSettings
 
 from .frame import ImageBgr, Presented
 from .host import StageHost
@@ -94,6 +95,11 @@ class SessionRecorder:
         if self._session is None:
             segmented = bool(self._options["segment_s"] or self._options["segment_mb"])
             self._session = SessionWriter(self._folder, about(self._host), segmented)
+            if self._options["blank_outside_view"] and self._options["raw"] == "copy":
+                self._host.log(
+                    "record: what lies outside the view is blanked, so the raw video is encoded, not copied",
+                    "info",
+                )
         if (free_mb := self._free_mb()) < self._options["min_free_mb"]:
             self._fail(self._nearly_full(free_mb))
             return
@@ -217,6 +223,17 @@ class SessionRecorder:
         return [(thread, Job(delivery, timed, packet.key, delivery.message.received_ns, light=True))]
 
 
+def _raw_words(settings: RecordSettings) -> str:
+    """How the raw video is made."""
+    if settings.raw != "copy":
+        return settings.raw
+    return (
+        "h264, after blanking"
+        if settings.blank_outside_view
+        else "copied as it came, h264 where it came uncompressed"
+    )
+
+
 def about(host: StageHost) -> dict[str, Any]:
     """What ``session.json`` says of the run."""
     spec = host.spec
@@ -226,6 +243,7 @@ def about(host: StageHost) -> dict[str, Any]:
         "segmenter": host.config.infer.segmenter,
         "mode": spec.mode,
         "blanked": host.config.record.blank_outside_view,
+        "raw": _raw_words(host.config.record),
         "versions": {name: metadata.version(name) for name in ("endostream", "av", "numpy")},
         "config": config,
     }

@@ -280,6 +280,8 @@ def test_a_blanked_session_of_compressed_video_is_encoded_after_blanking(tmp_pat
     blanked = ("--set", "record.blank_outside_view=true", "--speed", "fastest")
     ended = play_command(tmp_path, video, *blanked, "--record", session, *ROOM)
     assert ended.code == 0, ended.stderr
+    assert "is encoded, not copied" in ended.stderr
+    assert session_json(session)["raw"] == "h264, after blanking"
     assert ended.report["links"]["capture-record"]["sent"] == 0
     assert packets_of(session / "raw.mkv") != packets_of(video)
     assert len(pictures_of(session / "raw.mkv")) == FRAMES
