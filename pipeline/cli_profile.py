@@ -74,6 +74,13 @@ def profile(
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all that comes of it.")] = Path(
         "out/profile"
     ),
+    external: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="COMMAND",
+            help="Measure this program too, from outside: '{input}' becomes a YUV4MPEG2 pipe; may be repeated.",
+        ),
+    ] = None,
     budgets: Annotated[
         list[str] | None,
         typer.Option(
@@ -102,6 +109,7 @@ def profile(
         first_frames=first_frames,
         duration_s=duration,
         repeats=repeats,
+        external=external or [],
         budgets=budgets or [],
         options=tuple(_passed_on(sinks, config, settings)),
         as_json=as_json,

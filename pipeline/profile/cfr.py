@@ -68,14 +68,22 @@ def make_cfr(
     command: Sequence[str],
 ) -> CfrReport:
     """Run the pixel comparison and put everything together."""
-    settings = profile["cells"][0]["settings"]
+    settings = own_cells(profile)[0]["settings"]
     played = [*options, "--set", f"infer.segmenter={settings['segmenter']}"]
     with tempfile.TemporaryDirectory(prefix="endostream-cfr-") as scratch:
         degradation = measure_degradation(source, played, Path(scratch) / "session")
     given = None if evaluation is None else read_evaluation(evaluation)
-    runtimes = {cell["settings"]["segmenter"]: cell["settings"]["runtime"] for cell in profile["cells"]}
+    runtimes = {cell["settings"]["segmenter"]: cell["settings"]["runtime"] for cell in own_cells(profile)}
     performance = [performance_of(name, runtime or "", given) for name, runtime in runtimes.items()]
     return CfrReport(profile, source, degradation, performance, command)
+
+
+def own_cells(profile: dict[str, Any]) -> list[dict[str, Any]]:
+    """The cells of the pipeline itself; raises ConfigError if there is none."""
+    cells = [cell for cell in profile["cells"] if "external" not in cell["settings"]]
+    if not cells:
+        raise ConfigError("report: the profile has external programs only; expected a cell of endostream")
+    return cells
 
 
 def options_of(profile: dict[str, Any]) -> list[str]:

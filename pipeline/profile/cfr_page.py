@@ -9,7 +9,7 @@ from typing import Any
 
 from endostream.models.metrics_summary import DEFINITIONS
 
-from .cfr import CfrReport, Performance
+from .cfr import CfrReport, Performance, own_cells
 from .degradation import Degradation
 from .page import DASH, Html, charts, element, figure, interval, items, join, ms, page, table, words_table
 from .report_charts import cdf_chart
@@ -176,7 +176,7 @@ def _degradation(found: Degradation, source: str) -> Iterator[object]:
 
 def _delay(profile: dict[str, Any], name: str) -> Iterator[object]:
     rows = []
-    for cell in profile["cells"]:
+    for cell in own_cells(profile):
         for series in (name, *(["overlay.service"] if name == "video_delay" else [])):
             one = cell["series"].get(series)
             if one is None:
@@ -197,11 +197,11 @@ def _delay(profile: dict[str, Any], name: str) -> Iterator[object]:
         [
             figure(
                 f"{name}: share of frames within",
-                cdf_chart({c["name"]: c["series"].get(name) for c in profile["cells"]}),
+                cdf_chart({c["name"]: c["series"].get(name) for c in own_cells(profile)}),
             ),
             *(
                 figure(f"the longest, {cell['name']}", waterfall(cell["worst"][name][:5], name))
-                for cell in profile["cells"][:3]
+                for cell in own_cells(profile)[:3]
                 if cell["worst"][name]
             ),
         ]
@@ -210,7 +210,7 @@ def _delay(profile: dict[str, Any], name: str) -> Iterator[object]:
 
 def _commands(report: CfrReport) -> Iterator[object]:
     profile = report.profile
-    runs = dict.fromkeys(" ".join(run["command"]) for cell in profile["cells"] for run in cell["runs"])
+    runs = dict.fromkeys(" ".join(run["command"]) for cell in own_cells(profile) for run in cell["runs"])
     yield element("h2", "Exact commands")
     yield element(
         "p",

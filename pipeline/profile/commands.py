@@ -20,7 +20,8 @@ from .budget import Verdict, parse_budget
 from .cfr_page import cfr_page
 from .compare import Comparison, check_changes, compare
 from .compare_page import compare_page
-from .matrix import matrix_of
+from .external import FAULTS, external_cells, witness_faults
+from .matrix import matrix_of, rates_of, sizes_of
 from .page import write_page
 from .profiler import ProfileRequest, make_profile
 from .result import read_profile
@@ -39,6 +40,7 @@ class ProfileOptions:
     first_frames: bool = False
     duration_s: float = 20.0
     repeats: int = 3
+    external: Sequence[str] = ()
     budgets: Sequence[str] = ()
     options: tuple[str, ...] = ()
     as_json: bool = False
@@ -48,13 +50,15 @@ class ProfileOptions:
 
 def profile_command(options: ProfileOptions) -> int:
     """Make a profile, print it, and return the exit code: that of a run that failed, else 5 for a broken budget."""
-    if not options.sources:
+    if not options.sources and not options.external:
         raise ConfigError("profile: no source. Try: endostream profile phantom:")
     for address in options.sources:
         check_source(address)
+    sizes, rates = sizes_of(options.dimensions.get("size")), rates_of(options.dimensions.get("rate"))
     request = ProfileRequest(
         matrix_of(options.sources, **options.dimensions),
         options.out,
+        external_cells(options.external, options.sources, sizes, rates),
         0.0 if options.first_frames else options.warm_up_s,
         options.duration_s,
         options.repeats,
@@ -117,10 +121,27 @@ def print_profile(profile: dict[str, Any], out: Path) -> None:
     )
     table = table_of("Delays, ms", columns)
     for cell in profile["cells"]:
-        table.add_row(plain(cell["name"]), *_cells_of(cell))
-    console.print(table)
+        if "external" not in cell["settings"]:
+            table.add_row(plain(cell["name"]), *_cells_of(cell))
+    if len(table.rows):
+        console.print(table)
+    _print_external(console, profile["cells"])
     for name in ("profile.html", "profile.json", "frames.csv", "trace.json"):
         console.print(f"{name + ':':14}{out / name}", highlight=False, soft_wrap=True)
+
+
+def _print_external(console: Console, cells: Sequence[dict[str, Any]]) -> None:
+    columns = ("cell", "seen", "p50", "p99", "p99.9", "max", "error p99", *FAULTS)
+    table = table_of("Delays to the screen by the witness, ms", columns)
+    for cell in cells:
+        if "external" in cell["settings"]:
+            delay, error = cell["series"].get("witness.delay"), cell["series"].get("witness.error")
+            figures = [format_ms(delay and delay[key]) for key in ("p50", "p99", "p99_9", "max")]
+            faults = [f"{count:,}" for count in witness_faults(cell).values()]
+            seen = f"{cell['counted']['presented']:,}"
+            table.add_row(plain(cell["name"]), seen, *figures, format_ms(error and error["p99"]), *faults)
+    if len(table.rows):
+        console.print(table)
 
 
 def _cells_of(cell: dict[str, Any]) -> Iterator[str]:
@@ -169,7 +190,7 @@ class ReportOptions:
 def report_command(options: ReportOptions) -> int:
     """Write the report; 5 if a pixel outside the marks is not what was captured. Makes a profile if none is given."""
     profile = _profile_for(options) if options.profile is None else read_profile(options.profile)
-    source = options.source or profile["cells"][0]["settings"]["source"]
+    source = options.source or cfr.own_cells(profile)[0]["settings"]["source"]
     if is_live(source):
         raise ConfigError(f"report: {source} is live; expected a recording to compare. Try: --source FILE")
     check_source(source)

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from .bootstrap import FIGURES
-from .budget import COUNTS, Budget, Verdict, count_of
+from .budget import COUNTS, Budget, Verdict, concerns, count_of
 
 _MACHINE = ("cpu", "cores", "gpu", "cpu_governor", "memory_mib", "kernel")
-_SETTINGS = ("segmenter", "runtime", "size", "fps", "pace", "launcher", "source")
+_SETTINGS = ("external", "segmenter", "runtime", "size", "fps", "pace", "launcher", "source")
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +152,10 @@ def _caveats(
 def check_changes(budgets: Sequence[Budget], comparison: Comparison) -> Iterator[Verdict]:
     """Hold the changes against how much worse B may be; a figure that a side lacks breaks its budget."""
     for budget in budgets:
-        for name, before, after in comparison.pairs:
+        pairs = [pair for pair in comparison.pairs if concerns(budget, pair[1])]
+        for name, before, after in pairs:
             yield _verdict(budget, name, before, after)
-        if not comparison.pairs:
+        if not pairs:
             yield Verdict(budget, "no pair of cells", None, None, False)
 
 

@@ -76,8 +76,7 @@ def matrix_of(
     launcher: str | None = None,
 ) -> list[Cell]:
     """All combinations of what was typed, each a comma-separated list; raises ConfigError for what is no value."""
-    sizes = [None if text is None else _size(text) for text in _listed("size", size)]
-    rates = [None if text is None else _rate(text) for text in _listed("rate", rate)]
+    sizes, rates = sizes_of(size), rates_of(rate)
     paces = [_one_of("pace", text or "live", tuple(PACES)) for text in _listed("pace", pace)]
     launchers = [
         _one_of("launcher", text or "processes", LAUNCHERS) for text in _listed("launcher", launcher)
@@ -92,6 +91,16 @@ def matrix_of(
     if any(cell.is_live and not cell.paced for cell in cells):
         raise ConfigError("pace: back-to-back; expected live for a live source, which comes as it comes")
     return cells
+
+
+def sizes_of(text: str | None) -> list[tuple[int, int] | None]:
+    """Widths and heights of a comma-separated list; [None] where nothing was given."""
+    return [None if one is None else _size(one) for one in _listed("size", text)]
+
+
+def rates_of(text: str | None) -> list[str | None]:
+    """Rates of a comma-separated list, checked; [None] where nothing was given."""
+    return [None if one is None else _rate(one) for one in _listed("rate", text)]
 
 
 def _listed(name: str, text: str | None) -> list[str | None]:

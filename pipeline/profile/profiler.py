@@ -23,6 +23,7 @@ from ..trace_row import COLUMNS
 from .budget import Budget, Verdict, check
 from .cell_run import Ran, RunPlan, run_cell
 from .chrome_trace import Event, run_events, write_trace
+from .external import MEASURER, ExternalCell, run_external
 from .frame_log import Span
 from .matrix import Cell
 from .measure import Measured, Window, measure_log, measure_rows
@@ -32,6 +33,7 @@ from .result import KIND, SCHEMA, RunResult, cell_json, write_profile
 from .words import measured_words, unmeasured_words
 
 Say = Callable[[str], None]
+Results = list[tuple[Cell | ExternalCell, list[RunResult]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,14 @@ class ProfileRequest:
 
     Attributes:
         warm_up_s: left out of every figure; 0 where the first frames count.
+        external: programs measured from outside, beside the cells.
         options: of ``endostream replay``, for every run, as typed.
         command: the command line, for the report.
     """
 
     cells: Sequence[Cell]
     out: Path
+    external: Sequence[ExternalCell] = ()
     warm_up_s: float = 2.0
     duration_s: float = 20.0
     repeats: int = 3
@@ -82,13 +86,14 @@ def make_profile(request: ProfileRequest, say: Say) -> Made:
     """Run everything and write everything; ``say`` takes lines on how far it is."""
     folder_ready(request.out)
     machine, created = environment(), datetime.now(UTC).isoformat(timespec="seconds")
-    results: dict[int, list[RunResult]] = {number: [] for number in range(len(request.cells))}
+    everything: list[Cell | ExternalCell] = [*request.cells, *request.external]
+    results: Results = [(cell, []) for cell in everything]
     with FrameFile(request.out / "frames.csv") as frames:
         try:
             for repeat in range(1, request.repeats + 1):
-                for number, cell in enumerate(request.cells):
+                for cell, runs in results:
                     say(f"run {repeat} of {request.repeats}: {cell.name}")
-                    results[number].append(_run(request, cell, repeat, frames))
+                    runs.append(_run(request, cell, repeat, frames))
         except KeyboardInterrupt:
             say("interrupted: what is there so far is written")
             _write(request, results, machine, created)
@@ -104,7 +109,9 @@ def folder_ready(out: Path) -> None:
         raise SinkError(f"out: {out}; cannot be made ({error.strerror}). Try: --out DIR") from error
 
 
-def _run(request: ProfileRequest, cell: Cell, repeat: int, frames: "FrameFile") -> RunResult:
+def _run(request: ProfileRequest, cell: Cell | ExternalCell, repeat: int, frames: "FrameFile") -> RunResult:
+    if isinstance(cell, ExternalCell):
+        return run_external(cell, request.warm_up_s, request.duration_s, repeat)
     with tempfile.TemporaryDirectory(prefix="endostream-profile-", dir=request.out) as scratch:
         ran = run_cell(cell, request.plan, Path(scratch))
         window = Window(request.warm_up_s, period_ns(cell, ran.report), cell.paced)
@@ -132,14 +139,8 @@ def period_ns(cell: Cell, report: dict[str, Any]) -> int | None:
     return int(1_000_000_000 / rate)
 
 
-def _write(
-    request: ProfileRequest, results: dict[int, list[RunResult]], machine: dict[str, Any], created: str
-) -> Made:
-    cells = [
-        cell_json(cell.name, _settings(cell, results[number]), results[number])
-        for number, cell in enumerate(request.cells)
-        if results[number]
-    ]
+def _write(request: ProfileRequest, results: Results, machine: dict[str, Any], created: str) -> Made:
+    cells = [_cell_json(cell, runs) for cell, runs in results if runs]
     verdicts, options = list(check(request.budgets, cells)), request.to_json()
     profile = {
         "schema": SCHEMA,
@@ -157,9 +158,15 @@ def _write(
     }
     write_profile(request.out / "profile.json", profile)
     write_page(request.out / "profile.html", profile_page(profile))
-    write_trace(request.out / "trace.json", _events(request.cells, results))
-    codes = [int(run.facts["exit_code"]) for runs in results.values() for run in runs]
+    write_trace(request.out / "trace.json", _events(results))
+    codes = [int(run.facts["exit_code"]) for _, runs in results for run in runs]
     return Made(profile, verdicts, next((code for code in codes if code), 0))
+
+
+def _cell_json(cell: Cell | ExternalCell, runs: Sequence[RunResult]) -> dict[str, Any]:
+    if isinstance(cell, ExternalCell):
+        return cell_json(cell.name, cell.settings(), runs, MEASURER)
+    return cell_json(cell.name, _settings(cell, runs), runs)
 
 
 def _settings(cell: Cell, runs: Sequence[RunResult]) -> dict[str, Any]:
@@ -179,10 +186,10 @@ def _settings(cell: Cell, runs: Sequence[RunResult]) -> dict[str, Any]:
     }
 
 
-def _events(cells: Sequence[Cell], results: dict[int, list[RunResult]]) -> Iterator[Event]:
+def _events(results: Results) -> Iterator[Event]:
     """Of the first run of each cell."""
-    for number, cell in enumerate(cells):
-        for run in results[number][:1]:
+    for number, (cell, runs) in enumerate(results):
+        for run in runs[:1]:
             measured = run.measured
             worst = [row for rows in measured.worst.values() for row in rows]
             zero_ns = measured.digest.begin_ns

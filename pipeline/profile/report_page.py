@@ -7,6 +7,7 @@ that is not in it.
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from .external import FAULTS, witness_faults
 from .page import (
     DASH,
     Html,
@@ -23,12 +24,14 @@ from .page import (
     words_table,
 )
 from .report_charts import cdf_chart, course_chart, machine_charts
+from .result import OWN_STAMPS
 from .series import STAGE_SERIES
 from .waterfall import waterfall
 from .words import machine_line, software_line
 
 _FIGURES = ("p50", "p90", "p99", "p99_9", "max")
 _DELAYS = ("video_delay", "annotation_delay")
+_ALL_DELAYS = (*_DELAYS, "witness.delay")
 _STATES = ("fresh", "held", "stale", "absent", "failed")
 _COURSES_SHOWN = 3
 
@@ -51,35 +54,55 @@ def _body(profile: dict[str, Any]) -> Iterator[object]:
     yield items(profile["words"]["not_measured"])
     if len(profile["cells"]) > 1:
         yield element("h2", "Cells side by side")
-        yield charts(
-            figure(
-                f"{delay}, all cells",
-                cdf_chart({cell["name"]: cell["series"].get(delay) for cell in profile["cells"]}),
-            )
-            for delay in _DELAYS
-        )
+        yield charts(_side_by_side(profile["cells"]))
     for cell in profile["cells"]:
         yield from _cell(cell)
     yield from _definitions(profile)
 
 
+def _side_by_side(cells: list[dict[str, Any]]) -> Iterator[Html]:
+    for delay in _ALL_DELAYS:
+        known = {cell["name"]: cell["series"][delay] for cell in cells if delay in cell["series"]}
+        if known:
+            yield figure(f"{delay}, all cells", cdf_chart(known))
+
+
 def _summary(cells: list[dict[str, Any]]) -> Html:
     columns = ["cell", "frames", "video p50", "p99", "p99.9", "max", "annotation p50", "p99", "max"]
     columns += ["jitter", "too late", "dropped"]
-    return table(columns, (_summary_row(cell) for cell in cells), "Delays")
+    own = [cell for cell in cells if "external" not in cell["settings"]]
+    outside = [cell for cell in cells if "external" in cell["settings"]]
+    seen = ("cell", "frames seen", "p50", "p99", "p99.9", "max", "error p99", *FAULTS)
+    words = "Delays to the screen, by the witness"
+    tables = [table(columns, map(_summary_row, own), "Delays")] if own else []
+    return join([*tables, *([table(seen, map(_external_row, outside), words)] if outside else [])])
+
+
+def _external_row(cell: dict[str, Any]) -> list[object]:
+    delay, error = cell["series"].get("witness.delay"), cell["series"].get("witness.error")
+    figures = [ms(delay and delay[key]) for key in ("p50", "p99", "p99_9", "max")]
+    faults = [count(number) for number in witness_faults(cell).values()]
+    return [
+        _cell_name(cell),
+        count(cell["counted"]["presented"]),
+        *figures,
+        ms(error and error["p99"]),
+        *faults,
+    ]
+
+
+def _cell_name(cell: dict[str, Any]) -> object:
+    if cell["status"] == "done":
+        return cell["name"]
+    return join([cell["name"], " ", element("span", "failed", "broken")])
 
 
 def _summary_row(cell: dict[str, Any]) -> list[object]:
     video, annotation = (cell["series"].get(delay) for delay in _DELAYS)
     intervals = cell["series"].get("present_interval")
     counted = cell["counted"]
-    name = (
-        cell["name"]
-        if cell["status"] == "done"
-        else join([cell["name"], " ", element("span", "failed", "broken")])
-    )
     return [
-        name,
+        _cell_name(cell),
         count(counted["presented"]),
         *(ms(video and video[key]) for key in ("p50", "p99", "p99_9", "max")),
         *(ms(annotation and annotation[key]) for key in ("p50", "p99", "max")),
@@ -108,7 +131,7 @@ def _budgets(verdicts: list[dict[str, Any]]) -> Html:
 
 def _cell(cell: dict[str, Any]) -> Iterator[object]:
     yield element("h2", cell["name"])
-    if cell["measurer"] != "endostream's own stamps":
+    if cell["measurer"] != OWN_STAMPS:
         yield element("p", f"Measured by {cell['measurer']}.", "note")
     yield from _failures(cell["runs"])
     if not cell["series"]:
@@ -121,39 +144,39 @@ def _cell(cell: dict[str, Any]) -> Iterator[object]:
         "that of a maximum can only reach down.",
         "lead",
     )
-    yield charts(
-        [
-            *(
-                figure(f"{delay}: share of frames within", cdf_chart({delay: cell["series"].get(delay)}))
-                for delay in _DELAYS
-            ),
-            figure(
-                "Stages: share of frames within",
-                cdf_chart({n: cell["series"].get(n) for n in STAGE_SERIES if n.endswith("service")}),
-            ),
-            figure(
-                "Between presented pictures",
-                cdf_chart({"present_interval": cell["series"].get("present_interval")}),
-            ),
-        ]
-    )
+    yield charts(_cdfs(cell["series"]))
     yield element("h3", "Over the run")
     yield charts(
         figure(f"{delay}, run {run['repeat']}", course_chart(run, delay))
         for run in cell["runs"][:_COURSES_SHOWN]
-        for delay in _DELAYS
+        for delay in _ALL_DELAYS
         if delay in run["course"]
     )
-    yield element("h3", "The worst frames, and where their time went")
+    if any(cell["worst"].values()):
+        yield element("h3", "The worst frames, and where their time went")
     yield charts(
         figure(f"{delay}: the {len(rows)} longest", waterfall(rows, delay))
         for delay, rows in cell["worst"].items()
         if rows
     )
-    yield element("h3", "Frames")
-    yield _frames_table(cell)
+    if "external" not in cell["settings"]:
+        yield element("h3", "Frames")
+        yield _frames_table(cell)
     yield element("h3", "The machine meanwhile")
     yield charts(chart for run in cell["runs"][:1] for chart in machine_charts(run))
+
+
+def _cdfs(series: dict[str, Any]) -> Iterator[Html]:
+    """Curves of what there is."""
+    for delay in _ALL_DELAYS:
+        if delay in series:
+            yield figure(f"{delay}: share of frames within", cdf_chart({delay: series[delay]}))
+    stages = {name: series[name] for name in STAGE_SERIES if name.endswith("service") and name in series}
+    if stages:
+        yield figure("Stages: share of frames within", cdf_chart(stages))
+    for name in ("present_interval", "witness.interval"):
+        if name in series:
+            yield figure("Between presented pictures", cdf_chart({name: series[name]}))
 
 
 def _failures(runs: Iterable[dict[str, Any]]) -> Iterator[Html]:

@@ -28,6 +28,10 @@ DEFINITIONS = {
     "mask.service": "overlay: unpacking a mask and preparing its marks",
     "mask.shown": "from a mask made ready to the end of presenting the first picture that carries it: mostly the wait "
     "for the next picture",
+    "witness.delay": "from a complete picture about to be written to the program's input to its being in the X "
+    "server's frame buffer, seen from outside",
+    "witness.interval": "between the appearances of two frames on the screen",
+    "witness.error": "half of the time between two looks at the screen: how far off each frame's delay may be",
 }
 STAGE_SERIES = tuple(name for name in DEFINITIONS if "." in name)
 

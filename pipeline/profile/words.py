@@ -27,6 +27,11 @@ def _measured(options: dict[str, Any], cells: list[dict[str, Any]]) -> Iterator[
         yield "The first frames count: nothing is left out at the beginning."
     else:
         yield f"The first {options['warm_up_s']:g} s after the first picture are left out of every figure (warm-up)."
+    if any("external" in cell["settings"] for cell in cells):
+        yield (
+            "Cells named external are measured from outside, by a code in the picture read again from the X server's "
+            "frame buffer: their delay ends later than our own stamps do, so compare them with one another only."
+        )
     if any(cell["settings"].get("pace") == "back-to-back" for cell in cells):
         yield (
             "back-to-back: pictures follow as fast as they are taken and none is dropped, each waits for its own mask; "
@@ -55,11 +60,12 @@ def _unmeasured(cells: list[dict[str, Any]], environment: dict[str, Any]) -> Ite
     yield "Light: from the lens to the eye takes an instrument outside the computer."
     if any(cell["settings"].get("decoded_beforehand") for cell in cells):
         yield "Decoding and capture cards: pictures were decoded and resized beforehand and played from memory."
-    yield (
-        "Our own stamps are the only witness here; a stamp that were taken at the wrong place would not be noticed. "
-        "Masks that no picture carried (superseded by newer ones) are counted, and their times are in the stages' own "
-        "figures of each run's report only."
-    )
+    if any("external" not in cell["settings"] for cell in cells):
+        yield (
+            "Our own stamps are the only witness here; a stamp that were taken at the wrong place would not be "
+            "noticed. endostream profile --external measures from outside. Masks that no picture carried (superseded "
+            "by newer ones) are counted, and their times are in the stages' own figures of each run's report only."
+        )
     yield "Writing the frame log and watching the machine run beside what is measured, and cost it what they cost."
     if not any("cpu_mhz" in run["machine"] for cell in cells for run in cell["runs"]):
         yield "Clock rates of the processor: this machine does not tell them."

@@ -73,8 +73,9 @@ def test_counts_have_limits_too(tmp_path: Path) -> None:
 
 
 def test_a_budget_on_a_series_without_a_value_is_broken(tmp_path: Path) -> None:
-    assert lines(tmp_path, "witness.video_delay.p99=5ms", "first_mask=4s") == [
-        "budget broken: witness.video_delay.p99 in phantom:, fcm; limit 5 ms, nothing was measured",
+    assert lines(tmp_path, "overlay.naps.p99=5ms", "witness.delay.p99=5ms", "first_mask=4s") == [
+        "budget broken: overlay.naps.p99 in phantom:, fcm; limit 5 ms, nothing was measured",
+        "budget broken: witness.delay.p99 in no cell; limit 5 ms, nothing was measured",
         "budget broken: first_mask in phantom:, fcm; limit 4 s, nothing was measured",
     ]
 

@@ -63,7 +63,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         "--launcher",
         "threads",
     )
-    budgets = ("--budget", "video_delay.max=100s", "--budget", "witness.video_delay.p99=5ms")
+    budgets = ("--budget", "video_delay.max=100s", "--budget", "overlay.naps.p99=5ms")
     length = ("--first-frames", "--duration", "2", "--repeats", "1", "--out", "made")
     done = profile(folder, small_video(folder), *arguments, *length, *budgets)
     with (folder / "made/frames.csv").open(newline="") as file:
@@ -76,7 +76,7 @@ def test_a_broken_budget_is_exit_code_five_and_a_line(made: Made) -> None:
     said = [line for line in made.done.stderr.splitlines() if "budget" in line]
     assert [line.startswith("budget kept: video_delay.max in") for line in said] == [True, True, False, False]
     assert all(
-        line.startswith("endostream: budget broken: witness.video_delay.p99 in")
+        line.startswith("endostream: budget broken: overlay.naps.p99 in")
         and line.endswith("limit 5 ms, nothing was measured")
         for line in said[2:]
     )
