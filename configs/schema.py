@@ -398,6 +398,9 @@ class RecordSettings(Section):
         False, "Blank everything outside the field of view; names may be burnt in there."
     )
     folder: str = setting("recordings", "Folder in which each recorded run makes a folder of its own.")
+    at_start: bool = setting(
+        False, "Every run records a session from its start, as --record does, in a folder of its own."
+    )
     raw: Literal["copy", "h264", "ffv1", "off"] = setting(
         "copy", "Video without marks; copy: as it came where it came compressed, else h264; ffv1 is lossless."
     )

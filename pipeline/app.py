@@ -94,7 +94,7 @@ def run_spec(request: RunRequest) -> RunSpec:
         presenting=request.presenting.label,
         sinks=tuple(spec.label for spec in request.recording),
         session=str(new_session_folder(request.record, request.config.record.folder, datetime.now(UTC))),
-        record_at_start=request.record is not None,
+        record_at_start=request.record is not None or request.config.record.at_start,
         recorded_masks=request.recorded_masks,
     )
 

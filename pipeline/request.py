@@ -7,6 +7,7 @@ supervisor, which need not know how anything was spelt.
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from endostream.configs.errors import ConfigError, SinkError, SourceMissing
@@ -16,7 +17,7 @@ from endostream.models.runtimes import check_runtime_name
 from endostream.models.segmenter import check_segmenter_name
 
 from .metrics_server import listen_address
-from .session import check_session_folder
+from .session import check_session_folder, new_session_folder
 from .sink import PRESENTING_KINDS, SinkSpec, check_sink, parse_sink
 from .source import source_kind
 
@@ -112,8 +113,8 @@ def checked_request(
     for what, file in (("report", report), ("summary", summary)):
         if file is not None:
             check_output_file(what, file)
-    if record is not None:
-        check_session_folder(record)
+    if record is not None or loaded.config.record.at_start:
+        check_session_folder(new_session_folder(record, loaded.config.record.folder, datetime.now(UTC)))
     return request
 
 

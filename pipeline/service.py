@@ -20,6 +20,9 @@ _FIRST_CONFIG = """\
 # endostream as a service: what differs from the default. All settings: endostream config --template
 live:
   wait_at_start: true  # the tower may be switched on later
+record:
+  at_start: false  # true: every run records a session, from its start, in a folder of its own
+  folder: /var/lib/endostream/recordings
 """
 
 

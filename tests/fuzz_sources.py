@@ -30,10 +30,10 @@ OUTCOMES = ("played", "SourceMissing", "SourceLost", "ConfigError", "unexpected"
 def table(campaign: Campaign) -> str:
     """What became of the streams, as Markdown."""
     counts = campaign.counts()
-    rows = [["stream", *OUTCOMES, "of these unharmed", "altered, not told"]]
+    rows = [["stream", *OUTCOMES, "pictures", "files unharmed", "altered, not told"]]
     for kind in (kind for kind in KINDS if counts[kind].total()):
         tally = counts[kind]
-        rows.append([kind, *(str(tally[name]) for name in (*OUTCOMES, "harmless", "silent"))])
+        rows.append([kind, *(str(tally[name]) for name in (*OUTCOMES, "pictures", "harmless", "silent"))])
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + " --- |" * len(rows[0]), *lines[1:]])
 

@@ -124,6 +124,7 @@ class Campaign:
         table: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
         for verdict in self.verdicts:
             table[verdict.kind][verdict.outcome] += 1
+            table[verdict.kind]["pictures"] += verdict.answer.get("pictures", 0)
             table[verdict.kind]["harmless"] += verdict.harmless
             table[verdict.kind]["silent"] += verdict.silent
         return table

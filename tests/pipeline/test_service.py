@@ -11,6 +11,8 @@ from endostream.configs.load import load_config
 from endostream.pipeline.cli import run_command
 from endostream.pipeline.service import install, quoted, unit_text
 
+from .end_to_end import play, small_video
+
 
 def lines_of(unit: str) -> list[str]:
     return [line for line in unit.splitlines() if line and not line.startswith(("#", "["))]
@@ -85,6 +87,15 @@ def test_install_writes_the_unit_keeps_settings_that_are_there_and_says_what_to_
     assert yaml.safe_load(config.read_text()) == {"overlay": {"hud": False}}
     assert "live /dev/video1" in unit.read_text()
     assert [path.name for path in unit.parent.iterdir()] == [unit.name]
+
+
+def test_each_start_records_into_a_folder_of_its_own_where_the_settings_say_so(tmp_path: Path) -> None:
+    """A service that is started again must not write over what it recorded before."""
+    settings = ("--set", "record.at_start=true", "--set", f"record.folder={tmp_path / 'kept'}")
+    video = small_video(tmp_path, 10)
+    for started in (1, 2):
+        assert play(tmp_path, video, *settings, log=False).code == 0
+        assert len(list((tmp_path / "kept").glob("*/session.json"))) == started
 
 
 def test_a_place_that_cannot_be_written_is_one_line(
