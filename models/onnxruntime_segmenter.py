@@ -4,6 +4,8 @@ The extras are ``endostream[onnxruntime]`` and, in its place, ``endostream[onnxr
 this file imports it. It takes the same files as ``openvino_segmenter.py``.
 """
 
+import contextlib
+import sys
 from typing import Any
 
 import onnxruntime
@@ -111,8 +113,9 @@ class OnnxruntimeCudaSegmenter(OnnxruntimeSegmenter):
                 " pip install 'endostream[onnxruntime-cuda]'"
             )
         preload = getattr(onnxruntime, "preload_dlls", None)
-        if preload is not None:
-            preload()  # CUDA and cuDNN from pip's packages, where they are
+        if preload is not None:  # CUDA and cuDNN from pip's packages; it prints what it does not find
+            with contextlib.redirect_stdout(sys.stderr):
+                preload()
         super().__init__(
             preset,
             name=name,
