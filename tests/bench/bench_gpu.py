@@ -9,6 +9,7 @@ the network's operations and bytes give. Where there is no GPU the CPU's runtime
 TensorRT, our own copies and graph around a small kernel are. Without a GPU it says nothing of one.
 """
 
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -185,7 +186,7 @@ def result_of(numbers: dict[str, Any]) -> Result:
     tables = [Table(f"A picture to its mask, ms: back to back, and live at {FPS} a second", columns, rows)]
     tables.append(floor_table(numbers))
     if not_run:
-        why = {label.partition(",")[0]: reason for label, reason in not_run.items()}
+        why = {re.split(", (?:fp|int)", label)[0]: reason for label, reason in not_run.items()}
         tables.append(Table("Not run here", ["", "why"], [[label, reason] for label, reason in why.items()]))
     promises = [
         Promise(
