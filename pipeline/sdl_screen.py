@@ -27,6 +27,8 @@ _ENVIRONMENT = {
     "SDL_VIDEO_X11_NET_WM_BYPASS_COMPOSITOR": "1",
 }
 _DISPLAYS = {"x11": "DISPLAY", "wayland": "WAYLAND_DISPLAY"}
+_X11_LIBRARIES = ("libX11.so.6", "libXext.so.6")
+_SCANCODE_A = 4
 _BGRX_MASKS = (0xFF0000, 0xFF00, 0xFF)
 
 
@@ -52,7 +54,7 @@ class SdlScreen:
             self._window = pygame.Window(TITLE, (640, 480), resizable=True, hidden=hidden)
             self._surface = self._window.get_surface()
         except pygame.error as error:
-            raise ScreenError(str(error)) from error
+            raise ScreenError(_why_not(str(error))) from error
         if self._surface.get_bytesize() != 4 or self._surface.get_masks()[:3] != _BGRX_MASKS:
             raise ScreenError(f"{self._surface.get_bitsize()} bits a pixel; expected 24 or 32, 8 a colour")
         self._windowed_size = (640, 480)
@@ -117,7 +119,7 @@ class SdlScreen:
         pygame, found = self._pygame, []
         for event in pygame.event.get():
             if event.type == pygame.KEYDOWN:
-                word = "escape" if event.key == pygame.K_ESCAPE else event.unicode.lower()
+                word = "escape" if event.key == pygame.K_ESCAPE else key_word(event.unicode, event.scancode)
                 found += [f"key:{word}"] if word else []
             elif event.type in (pygame.QUIT, pygame.WINDOWCLOSE):  # the last window's closing is told twice
                 found += [] if "closed" in found else ["closed"]
@@ -129,6 +131,26 @@ class SdlScreen:
         """Take the window off the screen."""
         self._window.destroy()
         self._pygame.display.quit()
+
+
+def key_word(text: str, scancode: int) -> str:
+    """What a key stands for: the character it writes, or on a keyboard without Latin letters the one at its place."""
+    letter = scancode - _SCANCODE_A
+    if not text.isascii() and 0 <= letter < 26:
+        return chr(ord("a") + letter)
+    return text.lower()
+
+
+def _why_not(reason: str) -> str:
+    """SDL says "x11 not available" of a display that does not answer and of a library that is not there."""
+    if os.environ.get("DISPLAY") and "not available" in reason:
+        for library in _X11_LIBRARIES:
+            try:
+                ctypes.CDLL(library)
+            except OSError:
+                return f"{library} is missing (apt-get install libx11-6 libxext6)"
+        return "it does not answer"
+    return reason
 
 
 def end_with_parent() -> None:

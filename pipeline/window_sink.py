@@ -17,18 +17,15 @@ from typing import Any, NamedTuple, Self
 
 import numpy as np
 
-from endostream.configs.errors import SinkError
-
 from .clock import MonotonicClock
 from .control import ControlChannel, PeerGone
 from .frame import Presented, SizeHW
 from .ring import FrameRing
 from .sink import SinkContext, SinkSpec
+from .window_check import check_environment, no_display, try_window
 from .window_picture import WindowView
 from .window_process import FINISHED_SLOT, RAW_SLOT, pictures_shape
 
-_PROBE = "from endostream.pipeline.sdl_screen import SdlScreen; SdlScreen(hidden=True).close()"
-_PROBE_TIMEOUT_S = 20
 _OPEN_TIMEOUT_NS = 15_000_000_000
 _HUNG_NS = 2_000_000_000
 _PATIENCE_NS = 40_000_000
@@ -75,7 +72,7 @@ class WindowSink:
         self.shown = False
         self.missed = 0
         self.patience_ns = _PATIENCE_NS
-        _check_environment(spec)
+        check_environment(spec)
         self._start()
 
     def __enter__(self) -> Self:
@@ -88,21 +85,8 @@ class WindowSink:
 
     @staticmethod
     def check(spec: SinkSpec) -> None:
-        """Raise SinkError where no window can be opened; tries it in a process of its own."""
-        _check_environment(spec)
-        try:
-            probe = subprocess.run(
-                [sys.executable, "-P", "-c", _PROBE],
-                capture_output=True,
-                timeout=_PROBE_TIMEOUT_S,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise _no_display(spec, f"no answer within {_PROBE_TIMEOUT_S} s") from error
-        if probe.returncode:
-            said = probe.stderr.decode(errors="replace").strip().splitlines()
-            reason = said[-1].partition(": ")[2] or said[-1] if said else "it takes no window"
-            raise _no_display(spec, reason)
+        """Raise SinkError where no window can be opened."""
+        try_window(spec)
 
     # What is shown
 
@@ -116,7 +100,7 @@ class WindowSink:
             self._wait(self._clock.now_ns() + _LOOK_NS)
             self.service()
             if self._lost_ns:
-                raise _no_display(self._spec, self.lost_because)
+                raise no_display(self._spec, self.lost_because)
 
     def expect(self, size_hw: SizeHW) -> None:
         """Make ready for pictures of ``size_hw``, so that the first one does not pay for its memory."""
@@ -322,14 +306,3 @@ def _difference(before: WindowView, after: WindowView) -> str:
         for name, now in asdict(after).items()
         if now != getattr(before, name)
     )
-
-
-def _check_environment(spec: SinkSpec) -> None:
-    known = ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER")
-    if sys.platform.startswith("linux") and not any(os.environ.get(name) for name in known):
-        raise _no_display(spec, "it is not set")
-
-
-def _no_display(spec: SinkSpec, reason: str) -> SinkError:
-    display = os.environ.get("DISPLAY", "")
-    return SinkError(f"sink {spec.label}: DISPLAY={display!r}, {reason}; expected a screen. Try: --sink null")

@@ -12,6 +12,7 @@ import pytest
 
 from endostream.configs.errors import SinkError
 from endostream.pipeline.frame import Box, ImageBgr, Presented
+from endostream.pipeline.sdl_screen import _why_not, key_word
 from endostream.pipeline.sink import SinkContext, SinkSpec, check_sink, parse_sink
 from endostream.pipeline.window_picture import MARKS_OFF, RECORDING
 from endostream.pipeline.window_sink import WindowRequest, WindowSink
@@ -294,8 +295,24 @@ def test_a_display_that_does_not_answer_is_found_out_without_dying(monkeypatch: 
         SinkError, match=r"sink window: DISPLAY=':4711', .+; expected a screen\. Try: --sink null"
     ):
         check_sink(parse_sink("window"))
-    with pytest.raises(SinkError, match=r"DISPLAY=':4711', .+; expected a screen"):
+    with pytest.raises(SinkError, match=r"DISPLAY=':4711', it does not answer; expected a screen"):
         open_window()
+
+
+def test_a_missing_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISPLAY", ":4711")
+    monkeypatch.setattr("endostream.pipeline.sdl_screen._X11_LIBRARIES", ("libNoSuch.so.9",))
+    assert _why_not("x11 not available") == "libNoSuch.so.9 is missing (apt-get install libx11-6 libxext6)"
+    assert _why_not("out of memory") == "out of memory"
+
+
+@pytest.mark.parametrize(
+    ("text", "scancode", "word"),
+    [("o", 18, "o"), ("O", 18, "o"), ("щ", 18, "o"), ("?", 56, "?"), ("ß", 45, "ß"), ("", 225, "")],
+)
+def test_a_key_is_known_by_its_letter_or_by_its_place(text: str, scancode: int, word: str) -> None:
+    """The Russian щ lies where others have the o."""
+    assert key_word(text, scancode) == word
 
 
 def test_only_the_windows_own_process_loads_the_toolkit(sink: WindowSink) -> None:
