@@ -97,6 +97,7 @@ class Presenter:
         self._ended_ns = 0
         self._annotations_ended = False
         self._end_told = False
+        self._drawing_fails = False
         self._last_frame_ns = 0
         self._last_card_ns = 0
         self._last_answer_ns = host.clock.now_ns()
@@ -282,13 +283,16 @@ class Presenter:
             hud = self._overlay.draw(image_bgr, note, answer, float(header.pts * header.time_base))
         except Exception as error:
             self._tally.draw_errors.add()
-            self.host.log(
-                f"overlay: drawing failed: {type(error).__name__}: {error}; the raw picture is shown"
-            )
+            if not self._drawing_fails:  # thirty lines a second would only hide what else is said
+                self.host.log(
+                    f"overlay: drawing failed: {type(error).__name__}: {error}; the raw picture is shown"
+                )
+            self._drawing_fails = True
             ring = self.host.ring(header.ring)
             if ring is not None:
                 ring.copy(header.slot, header.generation, image_bgr)
             return Annotation(MaskState.FAILED, cause="drawing failed"), None
+        self._drawing_fails = False
         return note, hud
 
     def _present(

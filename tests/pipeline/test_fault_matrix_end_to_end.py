@@ -6,13 +6,20 @@ No times here: ``endostream faults`` measures them. What runs always has one cel
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from endostream.configs.load import load_config
-from endostream.pipeline import fault_run
+from endostream.pipeline import app, fault_run
 from endostream.pipeline.fault_cells import Cell, all_cells
-from endostream.pipeline.fault_run import play_cell
+from endostream.pipeline.fault_run import Injector, play_cell
 from endostream.pipeline.faults import FaultsRequest, faults_command
+from endostream.pipeline.frame import FrameKey, ImageBgr
+from endostream.pipeline.png_sink import snapshot_name
+from endostream.pipeline.request import RunRequest
+from endostream.pipeline.sink import parse_sink
+from endostream.pipeline.source import open_source
 
 from .end_to_end import HERE, QUICK, small_video
 
@@ -147,3 +154,37 @@ def test_the_command_runs_the_chosen_cells_and_publishes_them(
     assert (lines[0], lines[-1]) == ("before", "after")
     assert "old" not in lines
     assert "| | preprocess | infer | overlay | source | recorder |" in lines
+
+
+def test_where_drawing_breaks_off_the_picture_shown_and_recorded_is_the_one_that_was_captured(
+    video: Path, tmp_path: Path
+) -> None:
+    """The wrapper spoils the picture before it raises: whatever is left of that would show."""
+    cell = next(cell for cell in all_cells() if cell.name == "overlay garbage:scribble")
+    config = load_config(None, [*SETTINGS, "overlay.hud=true"]).config
+    sinks = [f"diary:{tmp_path / 'diary'}", f"png:{tmp_path / 'pictures'}", f"jsonl:{tmp_path / 'log'}"]
+    request = RunRequest([str(video)], [parse_sink(sink) for sink in sinks], None, config, quiet=True)
+    app.play(request, Injector(cell, tmp_path), chaos=True)
+    captured = pictures_of(video)
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    spoilt = {(line["loop"], line["seq"]) for line in lines if line["cause"] == "drawing failed"}
+    raw = set()
+    for line in lines:
+        path = tmp_path / "pictures" / snapshot_name(FrameKey(0, line["loop"], line["seq"]))
+        if not path.exists():  # a sink on a crowded machine has no room for all
+            spoilt.discard((line["loop"], line["seq"]))
+        elif np.array_equal(cv2.imread(str(path)), captured[line["seq"]]):
+            raw.add((line["loop"], line["seq"]))
+    assert len(spoilt) > 5
+    assert spoilt <= raw
+    assert len(raw) < len(lines)  # the others carry a mark
+
+
+def pictures_of(video: Path) -> dict[int, ImageBgr]:
+    """Every picture of a file as capture decodes it."""
+    found = {}
+    with open_source(str(video)) as source:
+        for picture in source:
+            found[picture.seq] = np.empty((*picture.size_hw, 3), np.uint8)
+            picture.fill(found[picture.seq])
+    return found

@@ -218,6 +218,30 @@ def test_every_frame_mode_loses_nothing_when_a_stage_is_killed_just_before_the_e
     every_frame(tmp_path, video, kill_near_the_end(stage, FRAMES * EVERY_FRAME_LOOPS))
 
 
+@pytest.mark.parametrize(
+    ("stage", "words"),
+    [
+        ("record", "record: killed by SIGKILL, 3 times in a row without getting anywhere"),
+        ("infer", "infer: killed by SIGKILL, 3 times in a row without getting anywhere"),
+    ],
+)
+def test_every_frame_mode_ends_when_a_stage_it_needs_dies_over_and_over(
+    video: Path, tmp_path: Path, stage: str, words: str
+) -> None:
+    """It must not try for ever: who started an archive's evaluation in the evening wants to know in the morning."""
+    options = ("--loop", "0", "--speed", "fastest", "--sink", f"video:{tmp_path / 'o.mp4'}")
+    with Run(tmp_path, video, *options) as run:
+        killed = 0
+        while run.process.poll() is None:
+            if (pid := run.pid(stage)) not in (0, killed):
+                os.kill(pid, signal.SIGKILL)
+                killed = pid
+        ended = run.end()
+    assert ended.code == 1
+    assert words in ended.stderr
+    assert ended.report["frames"]["ledger_closed"] is True
+
+
 # Stopped
 
 
