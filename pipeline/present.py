@@ -46,7 +46,8 @@ _FIRST_PICTURE_NS = 2_000_000_000
 """What a live source may take for its first picture until "no signal" is shown."""
 _CARD_INTERVAL_NS = 200_000_000
 _EXPECTED_SIZE_HW = (576, 720)
-_FIRST_LINK_NS = 3_000_000_000
+_FIRST_LINK_NS, _REPLAY_LINK_NS = 3_000_000_000, 15_000_000_000
+"""For the record process at the start: a recording can wait, and a crowded machine needs it."""
 _LAST_MASKS_NS = 500_000_000
 _UNANSWERED_NS = 10_000_000_000
 _WINDOW_PATIENCE_NS = 2_500_000_000
@@ -147,7 +148,8 @@ class Presenter:
 
     def _wait_for_record(self) -> None:
         """At the start of a run: so that the first frame is recorded too; not for long, and not when restarted."""
-        until_ns = self.host.clock.now_ns() + _FIRST_LINK_NS
+        live = any(is_live(address) for address in self.host.spec.sources)
+        until_ns = self.host.clock.now_ns() + (_FIRST_LINK_NS if live else _REPLAY_LINK_NS)
         while not (self.host.incarnation or self.host.stopping or self._handover.is_linked()):
             if self.host.clock.now_ns() > until_ns:
                 return
