@@ -35,6 +35,7 @@ _FINE_WAIT_MS = 2.0
 _NOTHING_NEW_MS = 20.0
 _FIRST_WAIT_NS = 1_000_000_000
 """Longest wait of the first frame for overlay, which is ready but may not have answered on the link yet."""
+_TELL_FAULTS_NS = 1_000_000_000
 _LONGEST_SETTLING_S = 1.0
 _LARGEST_GAP = 255
 """That a frame header can tell."""
@@ -114,6 +115,9 @@ class Decoder(threading.Thread):
         self._start = start
         self._stream_ns = 0
         self._ahead = 0
+        self._playing: tuple[int, Source] | None = None
+        self._told_faults: dict[str, int] = {}
+        self._telling = threading.Lock()
         config = host.config
         self._options = SourceOptions(
             config.replay.start_s,
@@ -184,6 +188,7 @@ class Decoder(threading.Thread):
         source: Source | None = None
         try:
             source = self._open(address, source_id, loop)
+            self._playing = (source_id, source)
             with source:
                 for prepared in self._prepared(source, source_id, loop):
                     frames += 1
@@ -233,14 +238,31 @@ class Decoder(threading.Thread):
         exit_code: ExitCode = ExitCode.DONE,
     ) -> None:
         faults = {} if source is None else source.faults
-        self.host.say(
-            "source_end",
-            source_id=source_id,
-            status=status,
-            faults=faults,
-            message=message,
-            exit_code=int(exit_code),
-        )
+        with self._telling:
+            self._playing = None
+            self.host.say(
+                "source_end",
+                source_id=source_id,
+                status=status,
+                faults=faults,
+                message=message,
+                exit_code=int(exit_code),
+            )
+
+    def tell_faults(self) -> None:
+        """Say what has been wrong with the source so far, if that has changed; for the main thread, since this one may
+        be waiting for a picture."""
+        with self._telling:
+            if self._playing is None:
+                return
+            source_id, source = self._playing
+            try:
+                faults = source.faults
+            except RuntimeError:  # counted while it was read: next time
+                return
+            if faults != self._told_faults:
+                self._told_faults = faults
+                self.host.say("source_faults", source_id=source_id, faults=faults)
 
     def _prepared(self, source: Source, source_id: int, loop: int) -> Iterator[Prepared]:
         skip_to = self._start.seq if self._resumes(source_id, loop) else 0
@@ -380,6 +402,7 @@ class Capture:
         self._due_base_ns: int | None = None
         self._due_ns: int | None = None
         self._go_ns = 0
+        self._faults_told_ns = 0
         self._in_flight: dict[FrameKey, FrameHeader] = {}
         self._to_resend_video: deque[FrameKey] = deque()
         self._to_resend_notes: deque[FrameKey] = deque()
@@ -443,6 +466,9 @@ class Capture:
 
     def _service(self) -> bool:
         """Read acknowledgements, free slots, send again what must be; True if anything was sent again."""
+        if (now_ns := self.host.clock.now_ns()) - self._faults_told_ns > _TELL_FAULTS_NS:
+            self._faults_told_ns = now_ns
+            self._decoder.tell_faults()
         done = self.video.service()
         self.notes.service()
         for token in done:

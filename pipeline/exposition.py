@@ -110,6 +110,12 @@ def _frames(record: dict[str, Any]) -> "Iterator[Metric]":
     ):
         samples = {labels: source[name] for labels, source in sources.items()}
         yield _counter(f"frames_{name}", sentence, samples, "source")
+    faults = {
+        (*labels, cause): count
+        for labels, source in sources.items()
+        for cause, count in source["faults"].items()
+    }
+    yield _counter("source_faults", "What was wrong with the source, by cause.", faults, "source", "cause")
     dropped = {(cause,): count for cause, count in frames["dropped"].items()}
     yield _counter("frames_dropped", "Frames captured and not presented, by cause.", dropped, "cause")
     yield _counter(

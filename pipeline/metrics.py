@@ -231,7 +231,7 @@ def _source(supervisor: Supervisor, number: int) -> dict[str, Any]:
         "presented": cells["presented"],
         "positive": cells["positive"],
         "lost_at_source": cells["gaps"],
-        "faults": dict(outcome.faults),
+        "faults": outcome.all_faults,
     }
 
 

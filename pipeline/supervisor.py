@@ -68,6 +68,13 @@ class SourceOutcome:
     faults: dict[str, int] = field(default_factory=dict)
     damage: list[str] = field(default_factory=list)
     exit_code: ExitCode = ExitCode.DONE
+    faults_now: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def all_faults(self) -> dict[str, int]:
+        """``faults``, of times that are over, and ``faults_now``, of the one that goes on."""
+        causes = (*self.faults, *self.faults_now)
+        return {cause: self.faults.get(cause, 0) + self.faults_now.get(cause, 0) for cause in causes}
 
 
 @dataclass(slots=True)
@@ -156,6 +163,7 @@ class Supervisor:
             "ready": self._on_ready,
             "need_ring": self._on_need_ring,
             "source": self._on_source,
+            "source_faults": self._on_source_faults,
             "source_end": self._on_source_end,
             "building": self._on_building,
             "segmenter": self._on_segmenter,
@@ -372,6 +380,8 @@ class Supervisor:
             self._drain_control(stage)
             stage.control.close()
         stage.handle, stage.control = None, None
+        if stage.name == "capture":
+            self._keep_faults()
         self._set_state(stage, StageState.DOWN)
         self.board.cell(f"{stage.name}.busy_since_ns").value = 0
         if self._over:
@@ -530,8 +540,19 @@ class Supervisor:
             fps = playing[-1].fps
             self._send(self._stages["record"], {"t": "source_info", "fps": "" if fps is None else str(fps)})
 
+    def _on_source_faults(self, _: Watched, message: dict[str, Any]) -> None:
+        self.outcome.sources[message["source_id"]].faults_now = message["faults"]
+
+    def _keep_faults(self) -> None:
+        """Capture is gone: what it said of a live source stays. Of a recording its successor counts everything anew."""
+        for address, source in zip(self.spec.sources, self.outcome.sources, strict=True):
+            if is_live(address):
+                source.faults = source.all_faults
+            source.faults_now = {}
+
     def _on_source_end(self, _: Watched, message: dict[str, Any]) -> None:
         source = self.outcome.sources[message["source_id"]]
+        source.faults_now = {}
         source.status, source.message = message["status"], message["message"]
         source.exit_code = ExitCode(message.get("exit_code", ExitCode.DONE))
         for cause, count in message["faults"].items():

@@ -143,7 +143,7 @@ def source_totals(board: Board, number: int, address: str, outcome: SourceOutcom
     totals.index = number
     totals.address = redacted(address)
     totals.status = outcome.status
-    totals.faults = dict(outcome.faults)
+    totals.faults = outcome.all_faults
     totals.captured, totals.presented, totals.positive = (
         cells["captured"],
         cells["presented"],

@@ -4,7 +4,7 @@ A fake launcher gives it handles whose life and death the test decides; what a s
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -832,3 +832,24 @@ def test_without_a_session_folder_a_wish_to_record_changes_nothing(make: Make) -
     rig.says("overlay", "recording", on=True)
     assert rig.hears("record") == []
     assert not rig.supervisor.outcome.recorded
+
+
+def test_what_a_live_source_said_is_wrong_counts_at_once_and_is_kept_when_capture_dies(rig: Rig) -> None:
+    rig.supervisor.spec = replace(rig.supervisor.spec, sources=("udp://127.0.0.1:1",))
+    source = rig.supervisor.outcome.sources[0]
+    rig.says("capture", "source_faults", source_id=0, faults={"signal_lost": 1})
+    rig.says("capture", "source_faults", source_id=0, faults={"signal_lost": 2})
+    assert source.all_faults == {"signal_lost": 2}
+    rig.die("capture")
+    assert (source.faults, source.faults_now) == ({"signal_lost": 2}, {})
+    rig.watch(1.0)
+    rig.says("capture", "source_faults", source_id=0, faults={"signal_lost": 1})
+    assert source.all_faults == {"signal_lost": 3}
+    rig.says("capture", "source_end", source_id=0, status="done", faults={"signal_lost": 4}, message="")
+    assert source.all_faults == {"signal_lost": 6}
+
+
+def test_what_a_recording_said_is_wrong_is_counted_anew_by_capture_started_again(rig: Rig) -> None:
+    rig.says("capture", "source_faults", source_id=0, faults={"corrupt_packet": 5})
+    rig.die("capture")
+    assert rig.supervisor.outcome.sources[0].all_faults == {}
