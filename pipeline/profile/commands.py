@@ -18,7 +18,7 @@ from ..source import is_live
 from . import cfr
 from .budget import Verdict, parse_budget
 from .cfr_page import cfr_page
-from .compare import Comparison, check_changes, compare
+from .compare import Change, Comparison, check_changes, compare
 from .compare_page import compare_page
 from .external import FAULTS, external_cells, witness_faults
 from .matrix import matrix_of, rates_of, sizes_of
@@ -26,7 +26,10 @@ from .page import write_page
 from .profiler import ProfileRequest, make_profile
 from .result import read_profile
 
-_CHANGES_SHOWN = ("video_delay", "annotation_delay", "present_interval", "overlay.service", "infer.service")
+_CHANGES_SHOWN = (
+    *("video_delay", "annotation_delay", "present_interval", "overlay.service", "infer.service"),
+    *("witness.delay", "witness.interval"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,21 +248,26 @@ def comparison_json(found: Comparison, verdicts: Sequence[Verdict]) -> dict[str,
 
 
 def print_comparison(found: Comparison) -> None:
-    """The main changes as a table, and every caveat."""
+    """The main changes as a table for each pair of cells, and every caveat."""
     console = Console()
     widen(console)
-    table = table_of(
-        "B less A, ms",
-        ("cell", "series", "figure", "A", "B", "difference", "95 % interval", ""),
-        text_columns=3,
-    )
-    for change in found.changes:
-        if change.series not in _CHANGES_SHOWN or change.figure not in ("p50", "p99", "p99_9", "jitter"):
-            continue
-        ends = "–" if change.interval is None else f"{change.interval[0]:+.3f} to {change.interval[1]:+.3f}"
-        step = "–" if change.difference is None else f"{change.difference:+.3f}"
-        cells = (change.figure, format_ms(change.before), format_ms(change.after), step, ends, change.verdict)
-        table.add_row(plain(change.cell), change.series, *cells)
-    console.print(table)
+    for name, _, _ in found.pairs:
+        columns = ("series", "figure", "A", "B", "difference", "95 % interval", "")
+        table = table_of(f"{plain(name)}: B less A, ms", columns, text_columns=2)
+        for change in found.changes:
+            if change.cell == name and _is_main(change):
+                table.add_row(change.series, change.figure, *_change_cells(change))
+        console.print(table)
+        console.print()
     for line in (*found.caveats, *found.alone):
         console.print(f"note: {plain(line)}", soft_wrap=True)
+
+
+def _is_main(change: Change) -> bool:
+    return change.series in _CHANGES_SHOWN and change.figure in ("p50", "p99", "p99_9", "jitter")
+
+
+def _change_cells(change: Change) -> tuple[str, ...]:
+    ends = "–" if change.interval is None else f"{change.interval[0]:+.3f} to {change.interval[1]:+.3f}"
+    step = "–" if change.difference is None else f"{change.difference:+.3f}"
+    return format_ms(change.before), format_ms(change.after), step, ends, change.verdict

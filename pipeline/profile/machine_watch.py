@@ -142,8 +142,6 @@ def _process(pid: int) -> psutil.Process | None:
 
 def _gpu_reader() -> Callable[[], Sample]:
     """Reads the first NVIDIA GPU's clocks, load, temperature and power; reads nothing where there is none."""
-    if not Path("/proc/driver/nvidia").exists():
-        return dict
     try:
         nvml = importlib.import_module("pynvml")
         nvml.nvmlInit()

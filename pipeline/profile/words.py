@@ -22,7 +22,7 @@ def _measured(options: dict[str, Any], cells: list[dict[str, Any]]) -> Iterator[
         "done with it; how late a release was is told apart (release_lateness), so pacing lies in no delay."
     )
     repeats, length = options["repeats"], options["duration_s"]
-    yield f"{repeats} run{'s' if repeats > 1 else ''} of {length:g} s in each cell, one after another."
+    yield f"{repeats} run{'s' if repeats > 1 else ''} of {length:g} s of each cell; no two runs at the same time."
     if options["first_frames"]:
         yield "The first frames count: nothing is left out at the beginning."
     else:

@@ -1,5 +1,8 @@
 """Two profiles with a known difference: it is found with its interval, none is found where there is none."""
 
+import functools
+import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,44 +16,53 @@ from endostream.pipeline.profile.compare_page import compare_page
 from .synthetic import measured, profile_of
 
 
-def profile(folder: Path, mean_ms: float, seed: int, runs: int = 2, **environment: Any) -> dict[str, Any]:
-    """Delays around ``mean_ms`` with a spread of a tenth."""
+@functools.cache
+def profile_text(mean_ms: float, seed: int, runs: int) -> str:
+    """Delays around ``mean_ms`` with a spread of a tenth, as JSON."""
     random = np.random.default_rng(seed)
     delays = [random.normal(mean_ms, mean_ms / 10, 500).clip(0.6).tolist() for _ in range(runs)]
-    logs = [measured(folder, one, name=f"{seed}-{number}.csv") for number, one in enumerate(delays)]
-    return profile_of(logs, **environment)
+    with tempfile.TemporaryDirectory() as folder:
+        logs = [measured(Path(folder), one, name=f"{number}.csv") for number, one in enumerate(delays)]
+    return json.dumps(profile_of(logs))
+
+
+def profile(mean_ms: float, seed: int, runs: int = 2, **environment: Any) -> dict[str, Any]:
+    """A profile of its own, to be changed."""
+    made: dict[str, Any] = json.loads(profile_text(mean_ms, seed, runs))
+    made["environment"] |= environment
+    return made
 
 
 def change(found: Comparison, series: str = "video_delay", figure: str = "p50") -> Change:
     return next(one for one in found.changes if (one.series, one.figure) == (series, figure))
 
 
-def test_a_difference_of_three_milliseconds_is_found_as_three(tmp_path: Path) -> None:
-    found = change(compare(profile(tmp_path, 5.0, 1), profile(tmp_path, 8.0, 2)))
+def test_a_difference_of_three_milliseconds_is_found_as_three() -> None:
+    found = change(compare(profile(5.0, 1), profile(8.0, 2)))
     assert found.difference == pytest.approx(3.0, abs=0.1)
     assert found.interval is not None
     low, high = found.interval
     assert 2.8 < low < 3.0 < high < 3.2
     assert found.verdict == "slower"
-    assert change(compare(profile(tmp_path, 8.0, 1), profile(tmp_path, 5.0, 2))).verdict == "faster"
+    assert change(compare(profile(8.0, 1), profile(5.0, 2))).verdict == "faster"
 
 
-def test_two_profiles_of_the_same_show_no_difference(tmp_path: Path) -> None:
-    found = compare(profile(tmp_path, 5.0, 1), profile(tmp_path, 5.0, 2))
+def test_two_profiles_of_the_same_show_no_difference() -> None:
+    found = compare(profile(5.0, 1), profile(5.0, 2))
     assert change(found).verdict == "no difference shown"
     assert change(found, "infer.service").difference == 0.0
 
 
-def test_a_series_on_one_side_only_is_not_comparable(tmp_path: Path) -> None:
-    after = profile(tmp_path, 5.0, 2)
+def test_a_series_on_one_side_only_is_not_comparable() -> None:
+    after = profile(5.0, 2)
     del after["cells"][0]["series"]["annotation_delay"]
-    found = change(compare(profile(tmp_path, 5.0, 1), after), "annotation_delay")
+    found = change(compare(profile(5.0, 1), after), "annotation_delay")
     assert (found.difference, found.interval, found.verdict) == (None, None, "not comparable")
 
 
-def test_it_says_when_machine_versions_commit_or_settings_differ(tmp_path: Path) -> None:
-    before = profile(tmp_path, 5.0, 1)
-    after = profile(tmp_path, 5.0, 2, cpu="another", versions={"python": "3.12"}, commit="beef")
+def test_it_says_when_machine_versions_commit_or_settings_differ() -> None:
+    before = profile(5.0, 1)
+    after = profile(5.0, 2, cpu="another", versions={"python": "3.12"}, commit="beef")
     after["cells"][0]["settings"]["segmenter"] = "resunet-small"
     after["options"]["repeats"] = 5
     assert compare(before, after).caveats == [
@@ -63,8 +75,8 @@ def test_it_says_when_machine_versions_commit_or_settings_differ(tmp_path: Path)
     assert compare(before, before).caveats == []
 
 
-def test_cells_are_paired_by_their_settings_and_the_rest_is_named(tmp_path: Path) -> None:
-    before, after = profile(tmp_path, 5.0, 1), profile(tmp_path, 5.0, 2)
+def test_cells_are_paired_by_their_settings_and_the_rest_is_named() -> None:
+    before, after = profile(5.0, 1), profile(5.0, 2)
     for name, side in (("only here", before), ("only there", after)):
         more = {**side["cells"][0], "name": name}
         more["settings"] = {**more["settings"], "segmenter": name}
@@ -85,8 +97,8 @@ def test_cells_are_paired_by_their_settings_and_the_rest_is_named(tmp_path: Path
         ("witness.video_delay.p50=100ms", False),
     ],
 )
-def test_budgets_say_how_much_worse_it_may_be(budget: str, kept: bool, tmp_path: Path) -> None:
-    found = compare(profile(tmp_path, 5.0, 1, runs=1), profile(tmp_path, 8.0, 2, runs=1))
+def test_budgets_say_how_much_worse_it_may_be(budget: str, kept: bool) -> None:
+    found = compare(profile(5.0, 1, runs=1), profile(8.0, 2, runs=1))
     (verdict,) = check_changes([parse_budget(budget, relative_allowed=True)], found)
     assert verdict.kept is kept
 
@@ -96,8 +108,8 @@ def test_a_budget_on_nothing_in_common_is_broken() -> None:
     assert not verdict.kept
 
 
-def test_the_page_shows_both_sides_and_every_caveat(tmp_path: Path) -> None:
-    before, after = profile(tmp_path, 5.0, 1), profile(tmp_path, 8.0, 2, cpu="<another>")
+def test_the_page_shows_both_sides_and_every_caveat() -> None:
+    before, after = profile(5.0, 1), profile(8.0, 2, cpu="<another>")
     found = compare(before, after)
     text = compare_page(
         before, after, found, list(check_changes([parse_budget("video_delay.p50=1ms")], found))
