@@ -6,6 +6,7 @@ compiles for GPUs it is told, without one, and has no timing cache. Separate fro
 (``trt_engine.py``). It writes no engine.
 """
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -84,7 +85,9 @@ def _config(plan: BuildPlan, builder: Any) -> Any:
         for i, target in enumerate(plan.targets):
             config.set_compute_capability(getattr(module.ComputeCapability, target.upper()), i)
     elif plan.timing_cache is not None:
-        known = plan.timing_cache.read_bytes() if plan.timing_cache.is_file() else b""
+        known = b""
+        with contextlib.suppress(OSError):
+            known = plan.timing_cache.read_bytes()
         cache = config.create_timing_cache(known)
         if cache is None or not config.set_timing_cache(
             cache, False
@@ -101,11 +104,11 @@ def _keep_timings(plan: BuildPlan, config: Any) -> None:
     if cache is None:
         return
     beside = plan.timing_cache.with_name(f".{plan.timing_cache.name}.{os.getpid()}")
-    try:
+    with contextlib.suppress(OSError):
         beside.write_bytes(bytes(cache.serialize()))
         beside.replace(plan.timing_cache)
-    except OSError:
-        beside.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        beside.unlink()
 
 
 def _failed(plan: BuildPlan, part: str, said: Sequence[str]) -> ModelError:

@@ -104,7 +104,7 @@ def _picture(path: Path, masks: Path, input_hw: tuple[int, int]) -> Picture:
     if image_bgr is None:
         raise SourceMissing(f"picture: {path}; cannot be decoded")
     transform = Transform.of_picture((image_bgr.shape[0], image_bgr.shape[1]), input_hw)
-    image_rgb = np.asarray(cv2.cvtColor(transform.forward(image_bgr), cv2.COLOR_BGR2RGB), np.uint8)
+    image_rgb = transform.forward(np.asarray(cv2.cvtColor(image_bgr, cv2.COLOR_BGR2RGB), np.uint8))
     named = masks.glob(f"{glob.escape(path.stem)}.*")
     beside = next((file for file in sorted(named) if file.suffix.lower() in SUFFIXES), None)
     grey = cv2.imread(str(beside), cv2.IMREAD_GRAYSCALE) if beside is not None else None
