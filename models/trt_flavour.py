@@ -11,8 +11,8 @@ from types import ModuleType
 from endostream.configs.errors import ConfigError, ModelError
 
 FLAVOURS: dict[str, tuple[str, str]] = {
-    "tensorrt": ("tensorrt", "pip install endostream[tensorrt]"),
-    "rtx": ("tensorrt_rtx", "pip install endostream[tensorrt-rtx]"),
+    "tensorrt": ("tensorrt", "pip install 'endostream[tensorrt]'"),
+    "rtx": ("tensorrt_rtx", "pip install 'endostream[tensorrt-rtx]'"),
 }
 """By name: the module, and the line that installs it."""
 OLDEST_MAJOR = {"tensorrt": 10, "rtx": 1}

@@ -54,7 +54,11 @@ def build_engine(
         ),
     ] = False,
     data: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Pictures for that, or images/ and masks/.")
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Pictures for that, or images/ and masks/; by default ENDOSTREAM_DATA/kvasir-seg.",
+        ),
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Build it even if there is one.")] = False,
     as_json: AsJson = False,
@@ -65,7 +69,7 @@ def build_engine(
 
     from . import engine_check
 
-    folder = engine_check.data_folder(data, dict(os.environ)) if check else None
+    folder = engine_check.data_folder(data, os.environ) if check else None
     targets = parse_targets(target)
     request = request_for(
         _preset(segmenter), load_flavour(runtime), precision, model, targets=targets, folder=out, tf32=tf32

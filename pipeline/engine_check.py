@@ -7,7 +7,7 @@ reason, and never counts as passed. Separate from the command (``cli_engine.py``
 
 import glob
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -235,7 +235,7 @@ class OrtNetwork:
             onnxruntime: Any = importlib.import_module("onnxruntime")
         except ImportError as error:
             raise ModelError(
-                "check: ONNX Runtime is not installed. Try: pip install endostream[onnxruntime]"
+                "check: ONNX Runtime is not installed. Try: pip install 'endostream[onnxruntime]'"
             ) from error
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
@@ -274,11 +274,13 @@ def check_lines(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def data_folder(given: Path | None, environment: dict[str, str]) -> Path:
-    """The pictures to check on: as given, or Kvasir-SEG under ENDOSTREAM_DATA. Raises ConfigError."""
+def data_folder(given: Path | None, environment: Mapping[str, str]) -> Path:
+    """The pictures to check on: as given, or Kvasir-SEG under ENDOSTREAM_DATA (../shared/data). Raises ConfigError."""
     if given is not None:
         return given
-    root = environment.get("ENDOSTREAM_DATA")
-    if not root:
-        raise ConfigError("--check: no pictures; expected --data DIR. Try: --data ../shared/data/kvasir-seg")
-    return Path(root) / "kvasir-seg"
+    folder = Path(environment.get("ENDOSTREAM_DATA") or "../shared/data") / "kvasir-seg"
+    if not folder.is_dir():
+        raise ConfigError(
+            f"--check: no pictures in {folder}; expected --data DIR, or ENDOSTREAM_DATA. Try: --data DIR"
+        )
+    return folder

@@ -95,7 +95,7 @@ class Tensorrt:
 
 
 def order(module: Any, timings: Path | None = None, *, tf32: bool = False) -> BuildPlan:
-    flavour = Flavour("tensorrt", module, "10.16.0.72", "pip install endostream[tensorrt]")
+    flavour = Flavour("tensorrt", module, "10.16.0.72", "pip install 'endostream[tensorrt]'")
     return BuildPlan(b"graph", flavour, ("sm86",), tf32, timings)
 
 

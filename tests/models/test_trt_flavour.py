@@ -46,8 +46,8 @@ def test_an_older_tensorrt_is_refused_by_its_version(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("name", "missing", "line"),
     [
-        ("tensorrt", "tensorrt", "pip install endostream[tensorrt]"),
-        ("rtx", "tensorrt_rtx", "pip install endostream[tensorrt-rtx]"),
+        ("tensorrt", "tensorrt", "pip install 'endostream[tensorrt]'"),
+        ("rtx", "tensorrt_rtx", "pip install 'endostream[tensorrt-rtx]'"),
     ],
 )
 def test_one_that_is_not_installed_is_exit_code_4_with_the_line_to_install(
@@ -85,7 +85,7 @@ def test_those_available_have_a_version_and_the_others_a_reason(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "tensorrt", None)
     found = available_flavours()
     assert found == {
-        "tensorrt": "runtime tensorrt: not installed. Try: pip install endostream[tensorrt]",
+        "tensorrt": "runtime tensorrt: not installed. Try: pip install 'endostream[tensorrt]'",
         "rtx": load_flavour("rtx").version,
     }
 

@@ -96,7 +96,7 @@ def test_a_rebuild_is_done_when_asked_for(tmp_path: Path, capsys: pytest.Capture
         (
             ["--runtime", "tensorrt"],
             4,
-            "runtime tensorrt: not installed. Try: pip install endostream[tensorrt]",
+            "runtime tensorrt: not installed. Try: pip install 'endostream[tensorrt]'",
         ),
         ([], 4, "GPU: no NVIDIA driver"),
         (["--target", "sm90"], 4, "target: sm90; rtx"),
@@ -106,7 +106,11 @@ def test_a_rebuild_is_done_when_asked_for(tmp_path: Path, capsys: pytest.Capture
         (["--precision", "fp8", "--target", "sm89"], 2, "precision: 'fp8'; expected one of fp32, fp16, int8"),
         (["--segmenter", "fcm", "--target", "sm89"], 2, "--segmenter: 'fcm'; expected a network"),
         (["--model", "nowhere.onnx", "--target", "sm89"], 4, "nowhere.onnx; no such file"),
-        (["--check", "--target", "sm89"], 2, "--check: no pictures; expected --data DIR"),
+        (
+            ["--check", "--target", "sm89"],
+            2,
+            "--check: no pictures in nowhere/kvasir-seg; expected --data DIR",
+        ),
     ],
 )
 def test_what_cannot_be_built_is_one_line_and_its_exit_code(
@@ -116,7 +120,7 @@ def test_what_cannot_be_built_is_one_line_and_its_exit_code(
     code: int,
     said: str,
 ) -> None:
-    monkeypatch.delenv("ENDOSTREAM_DATA", raising=False)
+    monkeypatch.setenv("ENDOSTREAM_DATA", "nowhere")
     monkeypatch.setattr("endostream.models.trt_gpu.no_gpu_reason", lambda: "no NVIDIA driver")
     monkeypatch.setitem(sys.modules, "tensorrt", None)  # type: ignore[arg-type]
     found, out, err = build(capsys, *arguments)
@@ -282,5 +286,6 @@ def test_a_folder_without_pictures_and_a_picture_that_is_none_are_refused(tmp_pa
 
 
 def test_the_data_sets_folder_is_taken_from_the_environment(tmp_path: Path) -> None:
-    assert engine_check.data_folder(None, {"ENDOSTREAM_DATA": "/d"}) == Path("/d/kvasir-seg")
-    assert engine_check.data_folder(tmp_path, {"ENDOSTREAM_DATA": "/d"}) == tmp_path
+    (tmp_path / "kvasir-seg").mkdir()
+    assert engine_check.data_folder(None, {"ENDOSTREAM_DATA": str(tmp_path)}) == tmp_path / "kvasir-seg"
+    assert engine_check.data_folder(Path("given"), {"ENDOSTREAM_DATA": str(tmp_path)}) == Path("given")
