@@ -51,7 +51,7 @@ class Doorkeeper:
         self._keys = keys
         self._say = say
         self._clock = clock
-        self._said: dict[str, int] = {}
+        self._said: dict[tuple[str, str], int] = {}
         self._peers: dict[int, str] = {}
         self._failing = False
         self._zap: zmq.Socket[bytes] | None = None
@@ -76,20 +76,22 @@ class Doorkeeper:
         self._answer_knocks()
         self._read_events()
 
-    def turn_away(self, who: str, why: str) -> None:
-        """Count a refusal and say it, once a minute for the same."""
+    def turn_away(self, who: str, about: str, why: str) -> None:
+        """Count a refusal, and say it once a minute for the same ``who`` and ``about`` (a word)."""
         self.refused += 1
-        self.say_seldom(f"{who} refused: {why}")
+        self.say_seldom(who, about, f"refused: {why}")
 
-    def say_seldom(self, line: str) -> None:
-        """Say ``line`` unless it was said within the last minute."""
-        now_ns = self._clock.now_ns()
-        if now_ns - self._said.get(line, -_SAY_AGAIN_NS) < _SAY_AGAIN_NS:
+    def say_seldom(self, who: str, about: str, what: str) -> None:
+        """Say ``what`` of ``who``, unless something about the same was said within the last minute."""
+        now_ns, key = self._clock.now_ns(), (who, about)
+        if (
+            now_ns - self._said.get(key, -_SAY_AGAIN_NS) < _SAY_AGAIN_NS
+            or len(self._said) >= _MOST_REMEMBERED
+        ):
+            self._said = {key: at_ns for key, at_ns in self._said.items() if now_ns - at_ns < _SAY_AGAIN_NS}
             return
-        if len(self._said) >= _MOST_REMEMBERED:
-            self._said.clear()
-        self._said[line] = now_ns
-        self._say(line)
+        self._said[key] = now_ns
+        self._say(f"{who} {what}")
 
     def _answer_knocks(self) -> None:
         while self._zap is not None:
@@ -110,12 +112,14 @@ class Doorkeeper:
         try:
             name = towers_let_in(self._keys).get(key, "")
         except ConfigError as error:
-            self.turn_away(address, str(error))
+            self.turn_away(address, "folder", str(error))
             return ""
         if not name:
             folder = self._keys / "towers"
             self.turn_away(
-                address, f"its key {key.decode()} is not in {folder}. Try: copy its towers/tower.key there"
+                address,
+                "key",
+                f"its key {key.decode()} is not in {folder}. Try: copy its towers/tower.key there",
             )
         return name
 
@@ -139,7 +143,7 @@ class Doorkeeper:
             wanted = (
                 "no endostream tower without keys" if self._keys is None else "not the keys of a tower let in"
             )
-            self.turn_away(who, f"the hand-shake failed: {wanted}, or another program")
+            self.turn_away(who, "hand-shake", f"the hand-shake failed: {wanted}, or another program")
 
     def close(self) -> None:
         """Close the sockets; ``door`` is its owner's."""

@@ -10,7 +10,8 @@ Layout of the cells, each int64, all in nanoseconds except counts::
 
 Buckets are 1 ns wide below 512 ns; above, each power of two is cut into 256 equal ones, so a bucket is never
 wider than 1/256 = 0.39 % of the values in it. (The scheme is that of HdrHistogram.) The last ends at 2^47 ns,
-39 hours; longer durations are counted in it, and the exact maximum still tells them.
+39 hours; longer durations are counted in it, and the exact maximum still tells them. The sum stays at 2^63 − 1 ns once
+it is there, and what is longer than that counts as that: a header with a time that is none ends no stage.
 """
 
 from fractions import Fraction
@@ -26,6 +27,7 @@ Cells = npt.NDArray[np.int64]
 N, MIN, MAX, SUM, NEGATIVE, FIRST_BUCKET = range(6)
 OCTAVE_BITS = 8
 TOP_SHIFT = 47 - OCTAVE_BITS - 1
+_MOST_NS = (1 << 63) - 1
 BUCKETS = (TOP_SHIFT + 2) << OCTAVE_BITS
 
 
@@ -87,10 +89,11 @@ class Histogram:
             cells[NEGATIVE] += 1
             value_ns = 0
         if value_ns > cells[MAX]:
+            value_ns = min(value_ns, _MOST_NS)
             cells[MAX] = value_ns
         if value_ns < cells[MIN] or not cells[N]:
             cells[MIN] = value_ns
-        cells[SUM] += value_ns
+        cells[SUM] = min(cells[SUM] + value_ns, _MOST_NS)
         cells[FIRST_BUCKET + bucket_of(value_ns)] += 1
         cells[N] += 1
 

@@ -144,12 +144,12 @@ class InferHost:
         try:
             self._take(identity, tower, parts, frames[-1])
         except OtherVersion as error:
-            self._refuse(identity, 0, _who(frames[-1]), str(error))
+            self._refuse(identity, 0, _who(frames[-1]), "version", str(error))
         except WireError as error:
             self.refused_messages += 1
             if tower is not None:
                 tower.counts.refused_messages += 1
-            self._door.say_seldom(f"{_who(frames[-1])} sent what cannot be used: {error}")
+            self._door.say_seldom(_who(frames[-1]), "message", f"sent what cannot be used: {error}")
         return True
 
     def _take(self, identity: bytes, tower: Tower | None, parts: list[bytes], frame: zmq.Frame) -> None:
@@ -172,19 +172,21 @@ class InferHost:
 
     def _take_syn(self, identity: bytes, head: Head, asked: Terms, who: str) -> None:
         if refusal := self.terms.refusal(asked):
-            self._refuse(identity, head.writer_epoch, who, refusal)
+            self._refuse(identity, head.writer_epoch, who, "terms", refusal)
             return
         known = self.towers.get(identity)
         tower = self.towers.add(identity, who, head.writer_epoch)
         if tower is None:
-            self._refuse(identity, head.writer_epoch, who, f"{MOST_TOWERS} towers are connected already")
+            self._refuse(
+                identity, head.writer_epoch, who, "room", f"{MOST_TOWERS} towers are connected already"
+            )
             return
         if known is None:
             self._say(f"{who} connected: endostream {asked.software}; {len(self.towers)} in all")
         self._answer(tower, Kind.HELLO, 0, self.terms.pack())
 
-    def _refuse(self, identity: bytes, epoch: int, who: str, why: str) -> None:
-        self._door.turn_away(who, why)
+    def _refuse(self, identity: bytes, epoch: int, who: str, about: str, why: str) -> None:
+        self._door.turn_away(who, about, why)
         head = pack_head(Head(Kind.REFUSED, epoch, self.epoch, 0))
         self._send(identity, [head + pack_text(why)])
 
@@ -232,7 +234,7 @@ class InferHost:
         except Exception as error:  # whatever a segmenter raises, the other towers are served
             tower.counts.failed += 1
             words = f"{type(error).__name__}: {error}"
-            self._door.say_seldom(f"segmenter failed: {words}")
+            self._door.say_seldom("segmenter", "failure", f"failed: {words}")
             self._answer(tower, Kind.FAIL, number, pack_text(words))
             self._mind_errors()
             return

@@ -180,7 +180,7 @@ class Supervisor:
         # Live video is shown before any model is loaded.
         live = any(is_live(address) for address in spec.sources)
         self._ready_wait_s = 0.0 if live else config.replay.ready_wait_s
-        self._refused_messages = 0
+        self.refused_messages = 0
         self._go_told = False
         self._finishing_ns = 0
         self._drain_ns = 0
@@ -466,8 +466,8 @@ class Supervisor:
         except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
             if isinstance(error, EndostreamError):
                 raise
-            self._refused_messages += 1
-            if self._refused_messages == 1:
+            self.refused_messages += 1
+            if self.refused_messages == 1:
                 self._note(stage.name, f"said what cannot be used: {type(error).__name__}: {error}")
 
     def _send(self, stage: Watched, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:

@@ -48,6 +48,8 @@ _COUNTS = struct.Struct("<BBH")
 _LOST = struct.Struct("<IIQQ")
 _PLACE = struct.Struct("<IIQ")
 HEAD_BYTES = _HEAD.size
+_LATEST_NS = 1 << 62
+"""A monotonic clock gets there in 146 years; differences of such times fit a cell of the board."""
 
 
 class WireError(ValueError):
@@ -206,6 +208,8 @@ def _take_frame(reader: BodyReader) -> FrameHeader:
     ring, slot, generation, height, width, attempt, gap, stamp_count = fields[8:]
     if denominator <= 0 or numerator <= 0:
         raise WireError(f"time base: {numerator}/{denominator}; expected a positive fraction")
+    if not 0 <= capture_ns <= _LATEST_NS:
+        raise WireError(f"capture time: {capture_ns} ns; expected 0 to {_LATEST_NS}")
     return FrameHeader(
         FrameKey(source_id, loop, seq),
         pts,

@@ -333,8 +333,8 @@ class Target:
 
 
 @contextmanager
-def target(stage: str) -> Iterator[Target]:
-    """A stage process with a captured ring of four pictures, ready."""
+def target(stage: str, sources: tuple[str, ...] = ("fuzz:",)) -> Iterator[Target]:
+    """A stage process with rings of grey pictures, ready."""
     with ExitStack() as stack:
         directory = stack.enter_context(RunDirectory())
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -345,7 +345,7 @@ def target(stage: str) -> Iterator[Target]:
             f"ipc://{directory.path}/",
             "live",
             config.model_dump(),
-            ("fuzz:",),
+            sources,
             sinks=(f"jsonl:{folder / 'o.jsonl'}",) if stage == "record" else (),
             session=str(folder / "session") if stage == "record" else "",
             record_at_start=stage == "record",

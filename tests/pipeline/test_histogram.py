@@ -152,3 +152,12 @@ def test_the_leading_cells_are_where_the_docstring_says() -> None:
     Histogram(cells).record(9)
     assert cells[:FIRST_BUCKET].tolist() == [1, 9, 9, 9, 0]
     assert cells[FIRST_BUCKET + 9] == 1
+
+
+def test_a_duration_longer_than_a_cell_holds_is_counted_as_the_longest_that_fits() -> None:
+    # Found by fuzzing: a frame header with a capture time of -2^63 ended preprocess.
+    histogram = Histogram.in_memory()
+    for value_ns in (1 << 64, 5, 1 << 70):
+        histogram.record(value_ns)
+    assert (histogram.n, histogram.min_ns) == (3, 5)
+    assert histogram.max_ns == histogram.sum_ns == (1 << 63) - 1

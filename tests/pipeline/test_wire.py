@@ -50,7 +50,7 @@ frames = st.builds(
     key=keys,
     pts=i64,
     time_base=st.builds(Fraction, positive, positive),
-    capture_ns=i64,
+    capture_ns=st.integers(0, 2**62),
     size_hw=st.tuples(u32, u32),
     ring=u32,
     slot=u32,
@@ -293,3 +293,9 @@ def test_where_the_raw_picture_lies_and_what_the_mask_means_come_back(
 ) -> None:
     sent = PresentedHeader(header(), Annotation(), 0, None, False, raw=raw, mask=mask, blank_view=(7,))
     assert unpack_presented(sent.pack()) == sent
+
+
+@pytest.mark.parametrize("capture_ns", [-1, -(1 << 63), (1 << 62) + 1])
+def test_a_capture_time_that_is_none_is_refused(capture_ns: int) -> None:
+    with pytest.raises(WireError, match="capture time: "):
+        unpack_frame(header(0, capture_ns=capture_ns).pack())
