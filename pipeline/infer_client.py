@@ -161,7 +161,7 @@ class InferClient:
             self._mind_the_silence()
             return
         if now_ns - self._begun_ns > ATTEMPT_NS:
-            self._lose("no endostream infer-host answers there")
+            self._lose("no answer to the hand-shake")
         elif self._shaken and now_ns - self._last_syn_ns > _SYN_INTERVAL_NS:
             self._last_syn_ns = now_ns
             self._send(Kind.SYN, 0, self.settings.terms.pack())

@@ -17,7 +17,7 @@ from .remote_wire import Terms
 ATTEMPT_NS = 3_000_000_000
 """For the TCP connection, the hand-shake and HELLO together."""
 NETWORK_OPTIONS = (
-    (zmq.HANDSHAKE_IVL, ATTEMPT_NS // 1_000_000),
+    (zmq.HANDSHAKE_IVL, 2 * ATTEMPT_NS // 1_000_000),  # the tower gives up before, and knows why
     (zmq.TCP_MAXRT, 3000),
     (zmq.TCP_KEEPALIVE, 1),
     (zmq.TCP_KEEPALIVE_IDLE, 2),

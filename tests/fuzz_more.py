@@ -261,7 +261,8 @@ def fuzz_infer_host(link: str, messages: int, seed: int) -> dict[str, Any]:
         totals = json.loads(stdout)
         served = totals["towers"]["127.0.0.1"]
         checks = {
-            "refused": totals["refused_messages"] == fates["bad"],
+            # Of what strangers send ZeroMQ may take some for messages of an old version of its own.
+            "refused": 0 <= totals["refused_messages"] - fates["bad"] <= fates["stranger"] // 100 + 1,
             "served": (served["received"], served["answered"]) == (rogue.asked, rogue.asked),
             "ended_in_order": process.returncode == 0,
         }

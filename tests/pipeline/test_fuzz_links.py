@@ -1,4 +1,4 @@
-"""CI's share of ``tests/fuzz_links.py``: two thousand messages into every link; a hundred thousand where it may be slow."""
+"""CI's share of ``tests/fuzz_links.py``: two thousand messages into every link; a hundred thousand if marked slow."""
 
 import pytest
 

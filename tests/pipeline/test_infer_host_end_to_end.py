@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from endostream.configs.schema import tcp_address
 from endostream.pipeline.curve_keys import make_keys
 
 from .end_to_end import COMMAND, HERE, PATIENCE_S, QUICK, Run, play, small_video
 from .infer_rig import wait_until
+from .tcp_proxy import TcpProxy
 
 LOOP = ("--loop", "0")
 
@@ -116,6 +118,30 @@ def test_a_host_that_is_killed_mid_run_fails_the_marks_not_the_video_and_its_ret
     assert next(line["cause"] for line in ended.log if line["state"] == "failed").startswith("network: ")
     assert ended.stderr.count("connection lost") == 1
     assert ended.stderr.count("connected again") == 1
+
+
+def test_a_network_that_swallows_all_fails_the_marks_within_seconds_and_not_one_frame(
+    tmp_path: Path, video: Path
+) -> None:
+    with (
+        host_process(tmp_path) as host,
+        TcpProxy(tcp_address(host.address)) as proxy,
+        Run(tmp_path, video, *LOOP, "--infer-host", proxy.address) as run,
+    ):
+        run.wait_for_frames(10, "fresh")
+        proxy.swallow()
+        run.wait_for_frames(20, "failed")
+        proxy.pass_on()
+        run.wait_for_frames(10, "fresh")
+        run.send(signal.SIGINT)
+        ended = run.end()
+    assert ended.code == 130
+    assert ended.report["frames"]["ledger_closed"]
+    assert ended.report["frames"]["dropped"] == {}
+    assert ended.report["links"]["preprocess-infer"]["dropped"]["network"] > 0
+    causes = {line["cause"] for line in ended.log if line["state"] == "failed"}
+    assert any(cause.startswith("network: no answer ") for cause in causes)
+    assert not any("refused" in cause for cause in causes)
 
 
 def test_live_without_a_host_plays_on_and_says_so_and_every_frame_ends_with_4(
