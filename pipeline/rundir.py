@@ -64,6 +64,18 @@ class RunDirectory:
         self._lock.close()
 
 
+def is_alive(folder: Path) -> bool:
+    """Whether a run holds this run directory; one that was killed holds its lock no more."""
+    try:
+        with (folder / "lock").open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
 def sweep(base: Path) -> int:
     """Remove the folders of runs that are over; returns how many."""
     swept = 0

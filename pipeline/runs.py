@@ -12,6 +12,9 @@ from endostream.configs.errors import ConfigError, SourceLost, SourceMissing
 from .metrics_socket import SOCKET_NAME, read_record
 from .rundir import base_directory
 
+PATIENCE_S = 5.0
+"""For an answer of a run on a machine under load; one that is over refuses at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class LiveRun:
@@ -31,7 +34,7 @@ def live_runs() -> list[LiveRun]:
     found = []
     for directory in base_directory().glob("run-*"):
         try:
-            found.append(LiveRun(directory, read_record(directory)))
+            found.append(LiveRun(directory, read_record(directory, PATIENCE_S)))
         except SourceLost:
             continue  # over, or its directory is left from a crash
     return sorted(found, key=lambda run: float(run.record["run"]["uptime_s"]))
@@ -47,7 +50,7 @@ def find_run(wanted: str) -> LiveRun:
     """
     path = Path(wanted)
     if (path / SOCKET_NAME).exists():
-        return LiveRun(path, read_record(path))
+        return LiveRun(path, read_record(path, PATIENCE_S))
     runs = live_runs()
     fitting = [run for run in runs if _is_meant(run, wanted)]
     if not fitting:

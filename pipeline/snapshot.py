@@ -19,7 +19,7 @@ import numpy as np
 from .frame import ImageBgr, SizeHW
 
 _PAIRS = 2
-_CLOSE_TIMEOUT_S = 5.0
+_CLOSE_TIMEOUT_S = 2.0
 _NICE = 10
 
 

@@ -22,7 +22,8 @@ from endostream.configs.errors import ConfigError, SourceLost
 from .metrics_socket import read_record
 from .report_table import widen
 from .run_rates import Record, rates_between
-from .runs import LiveRun, find_run, live_runs, no_run
+from .rundir import is_alive
+from .runs import PATIENCE_S, LiveRun, find_run, live_runs, no_run
 from .top_view import list_view, run_view
 
 RECENT_S = 10.0
@@ -77,7 +78,7 @@ def _list(runs: list[LiveRun], as_json: bool) -> int:
 def _show_once(run: LiveRun, interval_s: float, as_json: bool) -> int:
     """One picture, of ``interval_s`` seconds."""
     time.sleep(interval_s)
-    record = read_record(run.directory)
+    record = read_record(run.directory, PATIENCE_S)
     rates = rates_between(record, run.record)
     if as_json:
         print(json.dumps({**record, "recent": rates}, indent=2, ensure_ascii=False, allow_nan=False))
@@ -94,21 +95,27 @@ class RunWatch:
     Args:
         directory: of the run.
         first: its first record.
+
+    Attributes:
+        ended: how the run ended, "" while it goes on.
+        silent: that it does not answer, "" while it does; a machine under load may be late.
     """
 
     def __init__(self, directory: Path, first: Record) -> None:
         self._directory = directory
         self._records: deque[Record] = deque([first])
-        self.ended = ""
+        self.ended = self.silent = ""
 
     def look(self) -> None:
-        """Ask for another record; ``ended`` says so once none comes."""
+        """Ask for another record."""
         try:
             self._records.append(read_record(self._directory))
         except SourceLost:
-            gone = not self._directory.exists()
-            self.ended = "has ended" if gone else "gives no answer: it was killed, or it hangs"
+            self.silent = "gives no answer"
+            if not is_alive(self._directory):
+                self.ended = "was killed" if self._directory.exists() else "has ended"
             return
+        self.silent = ""
         oldest_ns = self._records[-1]["at_ns"] - int(RECENT_S * 1e9)
         while len(self._records) > 2 and self._records[1]["at_ns"] <= oldest_ns:
             self._records.popleft()
@@ -117,7 +124,7 @@ class RunWatch:
     def view(self) -> Any:
         """What there is to see now."""
         newest = self._records[-1]
-        return run_view(newest, rates_between(newest, self._records[0]), self.ended)
+        return run_view(newest, rates_between(newest, self._records[0]), self.ended or self.silent)
 
 
 def _watch(run: LiveRun, interval_s: float) -> int:

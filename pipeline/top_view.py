@@ -17,16 +17,16 @@ from .run_rates import Record, summary_ms
 _MIB = 1 << 20
 _STATE_COLOURS = {"running": "green", "starting": "yellow", "down": "bold red", "given_up": "bold red"}
 _MASK_COLOURS = {"fresh": "green", "held": "green", "stale": "yellow", "failed": "bold red", "absent": "blue"}
-_LAST_FAULTS = 5
+_LAST_FAULTS = 3
 
 
 def run_view(record: Record, rates: dict[str, Any], ended: str = "") -> RenderableType:
-    """All of one run; ``ended`` says in a line that it is over, "" while it is not."""
-    tables = [_delays(record, rates), _stages(record, rates), _links(record, rates), _sinks(record, rates)]
-    parts: list[RenderableType] = [_headline(record, ended), _state(record, rates), Text("")]
+    """All of one run; ``ended`` says that it is over, or does not answer, "" while it goes on."""
+    # What matters most comes first: a small terminal shows as much as it has room for.
+    tables = [_delays(record, rates), _stages(record, rates), _sinks(record, rates), _links(record, rates)]
+    parts: list[RenderableType] = [_headline(record, ended), _state(record, rates), *_faults(record)]
     parts += [table for table in tables if table.row_count]
-    parts += [_rings(record), *_faults(record)]
-    return Group(*parts)
+    return Group(*parts, _rings(record))
 
 
 def list_view(records: Iterable[Record]) -> Table:
@@ -46,6 +46,13 @@ def list_view(records: Iterable[Record]) -> Table:
             record["masks"]["state"],
             run["status"],
         )
+    return table
+
+
+def _part(columns: Iterable[str], text_columns: int = 1) -> Table:
+    """A table without a title; the names in its first column stay whole where the terminal is narrow."""
+    table = table_of("", columns, text_columns)
+    table.columns[0].no_wrap, table.columns[0].overflow = True, "ellipsis"
     return table
 
 
@@ -90,13 +97,12 @@ def _state(record: Record, rates: dict[str, Any]) -> Text:
 
 def _delays(record: Record, rates: dict[str, Any]) -> Table:
     recent = f"last {rates['seconds']:.0f} s"
-    columns = ("Delay in ms", f"{recent}: p50", "p99", "max", "whole run: p50", "p99", "p99.9", "max", "n")
-    table = table_of("", columns)
+    table = _part(("Delay, ms", f"{recent}: p50", "p99", "max", "run: p50", "p99", "p99.9", "max", "n"))
     words = {
-        "video_delay": "video: captured → shown",
-        "annotation_delay": "annotation: captured → marks",
-        "release_lateness": "replay behind its timetable",
-        "present_interval": "between two pictures",
+        "video_delay": "video delay",
+        "annotation_delay": "annotation delay",
+        "release_lateness": "replay late by",
+        "present_interval": "picture interval",
     }
     for name, text in words.items():
         now, whole = rates["delays"][name], summary_ms(record["delays"][name])
@@ -112,20 +118,8 @@ def _delays(record: Record, rates: dict[str, Any]) -> Table:
 
 
 def _stages(record: Record, rates: dict[str, Any]) -> Table:
-    columns = (
-        "Stage",
-        "state",
-        "pid",
-        "CPU %",
-        "MiB",
-        "restarts",
-        "per s",
-        "work p50",
-        "p99",
-        "wait p50",
-        "p99",
-    )
-    table = table_of("", columns, 2)
+    columns = ("Stage", "state", "pid", "CPU%", "MiB", "starts", "1/s", "work p50", "p99", "wait p50", "p99")
+    table = _part(columns, 2)
     for name in ("capture", "preprocess", "infer", "overlay", "record"):
         if name not in record["stages"]:
             continue
@@ -138,7 +132,7 @@ def _stages(record: Record, rates: dict[str, Any]) -> Table:
             str(stage["pid"] or DASH),
             DASH if now["cpu_percent"] is None else f"{now['cpu_percent']:.0f}",
             DASH if stage["resident_bytes"] is None else f"{stage['resident_bytes'] / _MIB:.0f}",
-            Text(str(stage["restarts"]), style="bold red" if stage["restarts"] else ""),
+            Text(str(stage["restarts"] + 1), style="bold red" if stage["restarts"] else ""),
             f"{now['processed_per_s']:.1f}",
             *map(format_ms, times),
         )
@@ -146,7 +140,7 @@ def _stages(record: Record, rates: dict[str, Any]) -> Table:
 
 
 def _links(record: Record, rates: dict[str, Any]) -> Table:
-    table = table_of("", ("Link", "under way", "per s", "sent", "lost", "refused", "dropped"))
+    table = _part(("Link", "under way", "1/s", "sent", "lost", "refused", "dropped"))
     for name, link in record["links"].items():
         lost = link["lost_with_stage"]
         table.add_row(
@@ -162,8 +156,7 @@ def _links(record: Record, rates: dict[str, Any]) -> Table:
 
 
 def _sinks(record: Record, rates: dict[str, Any]) -> Table:
-    columns = ("Sink", "lag p50", "lag p99", "per s", "written", "dropped", "disk free, GB")
-    table = table_of("", columns)
+    table = _part(("Sink", "lag p50", "p99", "1/s", "written", "dropped", "free GB"))
     for label, sink in record["sinks"].items():
         now, free = rates["sinks"][label], sink["free_bytes"]
         name = (

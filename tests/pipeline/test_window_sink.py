@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from endostream.configs.errors import SinkError
-from endostream.pipeline.frame import Box, ImageBgr, Presented
+from endostream.pipeline.frame import Annotation, Box, ImageBgr, MaskState, Presented
 from endostream.pipeline.sdl_screen import _why_not, key_word
 from endostream.pipeline.sink import SinkContext, SinkSpec, check_sink, parse_sink
 from endostream.pipeline.window_picture import MARKS_OFF, RECORDING
@@ -190,6 +190,14 @@ def test_recording_is_shown_and_why_it_is_not(sink: WindowSink, display: XDispla
     show(sink)
     assert not has(display.screen(), RECORDING.dot, 1)
     assert has(display.screen(), (40, 30, 190))
+
+
+def test_a_picture_without_hud_because_drawing_failed_says_so(sink: WindowSink, display: XDisplay) -> None:
+    failed = Annotation(MaskState.FAILED, cause="drawing failed")
+    show(sink, presented(0, flat(RAW), annotation=failed))
+    assert has(display.screen(), (40, 30, 190))
+    show(sink)
+    assert not has(display.screen(), (40, 30, 190), 1)
 
 
 def test_help_lies_over_the_picture(sink: WindowSink, display: XDisplay) -> None:
