@@ -47,12 +47,18 @@ _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ER
 def run(request: RunRequest) -> int:
     """Do the run, print or write its report, return the exit code. Prints one line for everything that went wrong."""
     with ExitStack() as stack:
-        progress = stack.enter_context(nullcontext() if request.quiet else Progress(*expected(request)))
+        progress = stack.enter_context(nullcontext() if request.quiet else _progress(request))
         totals, outcome = play(request, _Ticker(progress, _notices(stack)))
     session = Path(outcome.recorded) if outcome.recorded else None
     report = concluded(totals, outcome, request)
     _log_end(report)
     return _publish(report, request, session)
+
+
+def _progress(request: RunRequest) -> Progress:
+    """How the run gets on: a bar on a terminal, unless each line there is to be JSON."""
+    console = Console(stderr=True, force_terminal=False) if log_lines.is_json() else None
+    return Progress(*expected(request), console=console)
 
 
 def play(

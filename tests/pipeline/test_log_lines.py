@@ -1,7 +1,10 @@
 """The log: lines of text as ever, or one JSON object a line for everything that is said, from start to end."""
 
+import contextlib
 import json
 import logging
+import os
+import pty
 import signal
 import subprocess
 import sys
@@ -13,7 +16,7 @@ import pytest
 from endostream.pipeline import log_lines
 from endostream.pipeline.cli import run_command
 
-from .end_to_end import PATIENCE_S, Run, small_video
+from .end_to_end import COMMAND, PATIENCE_S, Run, small_video
 
 
 @pytest.fixture(autouse=True)
@@ -97,6 +100,23 @@ def test_what_a_stages_libraries_write_on_stderr_is_logged_line_by_line(
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line["message"] for line in lines] == ["infer: one", "infer: \ufffdtwo"]
     assert {(line["stage"], line["event"]) for line in lines} == {("infer", "stderr")}
+
+
+def test_on_a_terminal_no_progress_bar_comes_between_the_objects(tmp_path: Path) -> None:
+    reading, terminal = pty.openpty()
+    command = [*COMMAND, "replay", str(small_video(tmp_path, 10)), "--log-format", "json"]
+    with subprocess.Popen(
+        [*command, "--segmenter", "fcm"], stdout=subprocess.DEVNULL, stderr=terminal
+    ) as run:
+        os.close(terminal)
+        said = b""
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while chunk := os.read(reading, 4096):
+                said += chunk
+        os.close(reading)
+        assert run.wait(PATIENCE_S) == 0
+    events = [json.loads(line)["event"] for line in said.splitlines()]
+    assert (events[0], events[-1]) == ("begin", "end")
 
 
 def test_every_line_of_a_run_with_a_killed_stage_is_json_with_the_runs_id(tmp_path: Path) -> None:
