@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from endostream.configs.errors import ModelError
 
@@ -34,6 +34,9 @@ from .trt_record import (
 from .trt_request import EngineRequest, engine_path, material_of, request_for, timings_path
 
 logger = logging.getLogger(__name__)
+
+WAITING = "waiting for another process that builds it"
+LOOK_EVERY_S = 0.25
 
 __all__ = [
     "EngineFile",
@@ -67,7 +70,7 @@ def engine_for(
     found, refusal = (None, "") if rebuild else _found(path, request, material)
     if found is not None:
         return found
-    with _only_builder(path):
+    with _only_builder(path, progress):
         if not rebuild:  # another process may have built it while we waited
             found, refusal = _found(path, request, material)
         if found is None and refusal:
@@ -197,8 +200,8 @@ def _built_ahead(path: Path, material: Mapping[str, Any]) -> EngineFile | None:
 
 
 @contextmanager
-def _only_builder(path: Path) -> Iterator[None]:
-    """Hold the lock on building ``path``; the kernel lets it go when the holder dies."""
+def _only_builder(path: Path, progress: Progress | None) -> Iterator[None]:
+    """Hold the lock on building ``path``; the kernel lets it go when the holder dies. Waiting is told as progress."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.with_suffix(".lock").open("w")
@@ -207,5 +210,17 @@ def _only_builder(path: Path) -> Iterator[None]:
             f"engines: {path.parent}; cannot be written ({error.strerror}). Try: --out DIR, or XDG_CACHE_HOME"
         ) from error
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while not _is_locked(lock):
+            if progress is not None:
+                progress(WAITING, 0.0)
+            time.sleep(LOOK_EVERY_S)
         yield
+
+
+def _is_locked(lock: IO[str]) -> bool:
+    """Take the lock if it is free; whether it was."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

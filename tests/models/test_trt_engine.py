@@ -346,14 +346,15 @@ from pathlib import Path
 from endostream.models.trt_engine import EngineRequest, engine_for
 from endostream.models.trt_flavour import load_flavour
 
-held = sys.argv[3] == "hold"
+told = set()
 
 def progress(phase, share):
-    global held
-    if held and share > 0.1:
-        held = False
-        print("building", flush=True)
-        sys.stdin.readline()
+    what = "waiting" if phase.startswith("waiting for") else "building" if share > 0.1 else ""
+    if what and what not in told:
+        told.add(what)
+        print(what, flush=True)
+        if what == "building":
+            sys.stdin.readline()
 
 request = EngineRequest(Path(sys.argv[1]), "tiny", load_flavour("rtx"), "fp32", ("sm89",), folder=Path(sys.argv[2]))
 print("asking", flush=True)
@@ -361,16 +362,17 @@ print(engine_for(request, progress).origin, flush=True)
 """
 
 
-def start_builder(request: EngineRequest, how: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-c", BUILDER, str(request.onnx), str(request.folder), how]
+def start_builder(request: EngineRequest) -> "subprocess.Popen[str]":
+    """A process that asks for the engine, says how far it is, and half-way through a build waits for a line."""
+    command = [sys.executable, "-c", BUILDER, str(request.onnx), str(request.folder)]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def test_two_processes_that_build_at_once_end_with_the_same_engine(request_sm89: EngineRequest) -> None:
-    with start_builder(request_sm89, "hold") as first:
+    with start_builder(request_sm89) as first:
         assert [first.stdout.readline() for _ in range(2)] == ["asking\n", "building\n"]  # type: ignore[union-attr]
-        with start_builder(request_sm89, "go") as second:
-            assert second.stdout.readline() == "asking\n"  # type: ignore[union-attr]
+        with start_builder(request_sm89) as second:
+            assert [second.stdout.readline() for _ in range(2)] == ["asking\n", "waiting\n"]  # type: ignore[union-attr]
             assert first.communicate("\n", timeout=60)[0] == "built\n"
             assert second.communicate(timeout=60)[0] == "hit\n"
     assert (first.returncode, second.returncode) == (0, 0)
@@ -380,7 +382,7 @@ def test_two_processes_that_build_at_once_end_with_the_same_engine(request_sm89:
 def test_a_process_killed_while_it_builds_leaves_nothing_that_counts_as_an_engine(
     request_sm89: EngineRequest,
 ) -> None:
-    with start_builder(request_sm89, "hold") as process:
+    with start_builder(request_sm89) as process:
         assert [process.stdout.readline() for _ in range(2)] == ["asking\n", "building\n"]  # type: ignore[union-attr]
         process.kill()
         process.communicate(timeout=60)
