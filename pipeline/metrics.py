@@ -177,7 +177,7 @@ def _link(board: Board, link: str) -> dict[str, Any]:
         "in_flight": max(0, unaccounted(board, link)),
         "lost_with_stage": board.value(f"{link}.lost_with_stage"),
         "resent": board.value(f"{link}.resent"),
-        "refused": board.value(f"{link}.invalid_messages"),
+        "refused": board.value(f"{link}.invalid_messages") + board.value(f"{link}.invalid_answers"),
         "dropped": board.group(f"{link}.dropped"),
     }
 

@@ -58,7 +58,7 @@ from endostream.pipeline.wire import (
 SIZE_HW = (96, 128)
 INPUT_HW = (320, 320)
 MOST_GROWTH_MIB = 24.0
-PATIENCE_S = 30.0
+PATIENCE_S = 90.0
 LINKS = {
     "capture-overlay": "overlay",
     "infer-overlay": "overlay",

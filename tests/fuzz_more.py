@@ -91,7 +91,7 @@ def fuzz_writer(link: str, messages: int, seed: int) -> dict[str, Any]:
     stage, name = ANSWERED[link]
     begun_s, chance, context = time.monotonic(), random.Random(f"{link} {seed}"), zmq.Context()
     fates: Counter[str] = Counter()
-    with target(stage, sources=("phantom:128x96@10",)) as made, context.socket(zmq.ROUTER) as reader:
+    with target(stage, sources=("phantom:128x96@25",)) as made, context.socket(zmq.ROUTER) as reader:
         reader.linger, reader.sndhwm = 0, 0
         reader.bind(made.spec.endpoints + name)
         made.wait(lambda: reader.poll(20), "SYN")
@@ -101,7 +101,7 @@ def fuzz_writer(link: str, messages: int, seed: int) -> dict[str, Any]:
         counted = made.board.cell(f"{name}.invalid_answers")
         if stage == "capture":
             made.control.send({"t": "go"})
-            made.wait(lambda: made.board.value("capture.captured") > 40, "frames")
+            made.wait(lambda: made.board.value("capture.captured") > 10, "frames")
         before_mib = made.rss_mib
         for count in range(messages):
             fates["invalid"] += 1
