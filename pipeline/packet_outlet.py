@@ -35,7 +35,7 @@ class PacketTap:
     Args:
         source_id: of the source.
         loop: how often it was played before.
-        number: gives the next packet's number; called once more at the start, so that a gap shows a new beginning.
+        number: gives the next packet's number; called once more at each beginning, so that it shows as a gap.
         put: takes each packet.
     """
 
@@ -46,24 +46,24 @@ class PacketTap:
         self._loop = loop
         self._number = number
         self._put = put
-        self._stream: bytes | None = None
+        self._stream = b""
         self._last_ns = 0
-        self._size: tuple[int, int] | None = None
-        number()
+        self._known: tuple[object, ...] = ()
 
     def take(self, packet: "Packet[VideoStream]", packet_ns: int = 0) -> int:
         """Copy ``packet`` to whoever records; returns what it is named by, 0 if this source's are not copied.
 
         ``packet_ns`` is when it was read, 0 for now.
         """
-        if not packet.size or self._stream == b"":
+        if not packet.size:
             return 0
-        stream = packet.stream
-        codec = stream.codec_context.name
-        if self._stream is None:
-            self._stream = self._described(packet, stream, codec)
-            if not self._stream:
-                return 0
+        stream, context = packet.stream, packet.stream.codec_context
+        codec = context.name
+        known = (id(stream), codec, context.width, context.height, context.extradata)
+        if known != self._known:  # also after it was lost and opened again
+            self._begin(known, self._described(packet, stream, codec))
+        if not self._stream:
+            return 0
         self._last_ns = max(packet_ns or time.monotonic_ns(), self._last_ns + 1)
         dts = packet.dts if packet.dts is not None else packet.pts
         pts = packet.pts if packet.pts is not None else dts
@@ -73,6 +73,10 @@ class PacketTap:
         key = is_key(packet, codec)
         self._send(bytes(packet), (pts, dts, packet.duration or 0), time_base, key)
         return self._last_ns
+
+    def _begin(self, known: tuple[object, ...], stream: bytes) -> None:
+        self._known, self._stream = known, stream
+        self._number()
 
     def _described(self, packet: "Packet[VideoStream]", stream: "VideoStream", codec: str) -> bytes:
         """What describes the stream, empty if it cannot be copied."""
@@ -90,14 +94,14 @@ class PacketTap:
 
     def take_jpeg(self, data: bytes, size_hw: tuple[int, int], captured_ns: int) -> int:
         """The same for a JPEG picture of a capture device."""
-        if self._stream is None or self._size != size_hw:
-            self._stream, self._size = describe_mjpeg(size_hw), size_hw
+        if self._known != size_hw:
+            self._begin(size_hw, describe_mjpeg(size_hw))
         self._last_ns = max(captured_ns, self._last_ns + 1)
         self._send(data, (captured_ns, captured_ns, 0), Fraction(1, 1_000_000_000), True)
         return self._last_ns
 
     def _send(self, data: bytes, times: tuple[int, int, int], time_base: Fraction, key: bool) -> None:
-        stream = self._stream if key and self._stream else b""
+        stream = self._stream if key else b""
         name = (self._source_id, self._loop, self._last_ns, self._number())
         self._put(SourcePacket(*name, *times, time_base, key, stream, data))
 

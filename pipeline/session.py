@@ -8,7 +8,7 @@
 
 Every start of recording, and every restart of the record process, begins a new part; parts and segments are numbered
 in one series (``raw-0001.mkv``) and nothing is ever overwritten. ``session.json`` is replaced as a whole whenever a
-file begins, so that a session cut off by a power failure still says what it consists of. Separate from what writes the
+file begins, so that a session that was cut off still says what it consists of. Separate from what writes the
 files and from what plays them. It holds no picture.
 """
 

@@ -101,3 +101,17 @@ def test_an_avi_with_b_frames_has_no_times_to_copy_and_is_left_to_the_encoder(tm
     video = make_video(tmp_path / "o.avi", VideoSpec("mpeg4", frames=10, encoder=encoder))
     names, passed = tapped(video)
     assert (set(names), passed) == ({0}, [])
+
+
+def test_a_stream_that_is_opened_again_as_another_is_described_anew_and_shows_a_gap(tmp_path: Path) -> None:
+    counted = iter(range(1, 1000))
+    passed: list[SourcePacket] = []
+    tap = PacketTap(0, 0, lambda: next(counted), passed.append)
+    for size_hw in ((48, 64), (96, 128)):
+        video = make_video(tmp_path / f"{size_hw[0]}.mp4", VideoSpec("libx264", size_hw=size_hw, frames=3))
+        with av.open(str(video)) as container:
+            for packet in container.demux(video=0):
+                tap.take(packet)
+    assert [packet.number for packet in passed] == [2, 3, 4, 6, 7, 8]
+    described = [packet.stream for packet in passed if packet.is_key]
+    assert len(set(described)) == 2
