@@ -1,4 +1,4 @@
-"""The command ``profile`` with its subcommands ``compare`` and ``report``: their options, handed on to
+"""The command ``profile`` with its subcommands ``compare``, ``check`` and ``report``: their options, handed on to
 ``endostream.pipeline.profile.commands``.
 
 Separate from ``cli.py``, which is about playing video. What does the work is imported when a command is run. A first
@@ -32,12 +32,13 @@ def add_to(app: typer.Typer) -> None:
     group = typer.Typer(
         name="profile",
         cls=_ProfileGroup,
-        help="Measure the pipeline's delays; compare two; write a report. Also: profile compare, profile report.",
+        help="Measure the pipeline's delays; compare two; write a report. Also: profile compare, check, report.",
         add_completion=False,
         rich_markup_mode=None,
     )
     group.command(_DEFAULT, hidden=True)(profile)
     group.command("compare")(compare)
+    group.command("check")(check)
     group.command("report")(report)
     app.add_typer(group)
 
@@ -97,7 +98,8 @@ def profile(
 ) -> int:
     """Measure the whole pipeline: every combination of what is given, several times, into tables, curves and a trace.
 
-    endostream profile compare A B compares two; endostream profile report DIR --cfr FILE writes a report.
+    endostream profile compare A B compares two; endostream profile check FILE --budget holds one, or the report of any
+    run, to limits; endostream profile report DIR --cfr FILE writes a report.
     """
     commands = _commands()
     dimensions = {"segmenter": segmenter, "runtime": runtime, "size": size, "rate": rate}
@@ -138,6 +140,25 @@ def compare(
 ) -> int:
     """Say what changed from one profile to another, with intervals, and when the machines differ."""
     code: int = _commands().compare_command(before, after, html, budgets or [], as_json)
+    return code
+
+
+def check(
+    made: Annotated[
+        Path,
+        typer.Argument(metavar="FILE", help="A profile.json, or what replay or live --report has written."),
+    ],
+    budgets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--budget",
+            metavar="KEY=LIMIT",
+            help="video_delay.p99=5.75ms, infer.service.max=30ms, dropped=0, …; may be repeated.",
+        ),
+    ] = None,
+) -> int:
+    """Hold a profile, or the report of any run, against budgets: a line each, exit code 5 if one is broken."""
+    code: int = _commands().check_command(made, budgets or [])
     return code
 
 

@@ -5,23 +5,21 @@ is not counted; the machine is watched meanwhile.
 """
 
 import json
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from endostream.configs.errors import EndostreamError
 
 from .machine_watch import MachineWatch, Sample
 from .matrix import Cell
 
 COMMAND = (sys.executable, "-P", "-c", "from endostream.pipeline.cli import main; main()")
 _LAST_WORDS = 2000
-_PATIENCE_S = 20.0
+_GRACE_S, _PATIENCE_S = 3.0, 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,7 @@ def command_words(cell: Cell, plan: RunPlan) -> list[str]:
 
 
 def run_cell(cell: Cell, plan: RunPlan, folder: Path) -> Ran:
-    """Run it to its end; raises EndostreamError only if it cannot be started or does not end when interrupted."""
+    """Run it to its end, or until we are interrupted."""
     folder.mkdir(parents=True, exist_ok=True)
     log, report = folder / "frames.csv", folder / "report.json"
     words = command_words(cell, plan)
@@ -74,24 +72,23 @@ def run_cell(cell: Cell, plan: RunPlan, folder: Path) -> Ran:
             [*COMMAND, *words, *outputs], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
         )
         with MachineWatch(process.pid) as watch:
-            exit_code = _wait(process, words)
+            exit_code = _wait(process)
         errors.seek(0)
         said = errors.read().decode("utf-8", "replace")[-_LAST_WORDS:]
     found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
     return Ran(["endostream", *words], exit_code, started_ns, found, log, watch.samples, said)
 
 
-def _wait(process: "subprocess.Popen[bytes]", words: Sequence[str]) -> int:
-    """The exit code; a run gets the terminal's interrupt itself, and is given time to finish its files."""
+def _wait(process: "subprocess.Popen[bytes]") -> int:
+    """The exit code. A terminal interrupts the run too, which then finishes its files; nobody else does, so we do."""
     try:
         return process.wait()
     except KeyboardInterrupt:
-        try:
-            process.wait(_PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise EndostreamError(
-                f"run: endostream {' '.join(words)}; did not end when interrupted"
-            ) from None
+        for patience_s, number in ((_GRACE_S, signal.SIGINT), (_PATIENCE_S, signal.SIGKILL)):
+            try:
+                process.wait(patience_s)
+                break
+            except subprocess.TimeoutExpired:
+                process.send_signal(number)
+        process.wait()
         raise

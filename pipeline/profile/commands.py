@@ -16,11 +16,12 @@ from ..report_table import format_ms, plain, table_of, widen
 from ..request import check_source
 from ..source import is_live
 from . import cfr
-from .budget import Verdict, parse_budget
+from .budget import Verdict, check, parse_budget
 from .cfr_page import cfr_page
 from .compare import Change, Comparison, check_changes, compare
 from .compare_page import compare_page
 from .external import FAULTS, external_cells, witness_faults
+from .held import cells_in
 from .matrix import matrix_of, rates_of, sizes_of
 from .page import write_page
 from .profiler import ProfileRequest, make_profile
@@ -174,6 +175,14 @@ def compare_command(
     else:
         print_comparison(found)
     return int(ExitCode.CHECK) if _tell(verdicts) else int(ExitCode.DONE)
+
+
+def check_command(path: Path, budgets: Sequence[str]) -> int:
+    """Hold what was measured before against budgets: 5 if one is broken."""
+    if not budgets:
+        raise ConfigError("check: no budget. Try: --budget video_delay.p99=5.75ms")
+    limits = [parse_budget(text) for text in budgets]
+    return int(ExitCode.CHECK) if _tell(list(check(limits, cells_in(path)))) else int(ExitCode.DONE)
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,26 @@ def test_two_profiles_are_compared_and_a_regression_is_exit_code_five(made: Made
     assert profile(tmp_path, *arguments, "--budget", "video_delay.p50=4ms").code == 0
 
 
+def test_the_report_of_any_run_is_held_to_budgets(made: Made, tmp_path: Path) -> None:
+    report = made.profile["cells"][0]["runs"][0]["report"]
+    report |= {"sources": [{"address": "clip.avi"}]}
+    (tmp_path / "r.json").write_text(json.dumps(report))
+    p99 = report["video_delay_ms"]["p99"]
+    kept = profile(
+        tmp_path, "check", "r.json", "--budget", f"video_delay.p99={p99}ms", "--budget", "dropped=100"
+    )
+    assert kept.code == 0, kept.stderr
+    broken = profile(
+        tmp_path, "check", "r.json", "--budget", "infer.service.p50=0us", "--budget", "first_mask=1s"
+    )
+    assert broken.code == 5
+    assert [line.split(";")[0] for line in broken.stderr.splitlines()] == [
+        f"endostream: budget broken: infer.service.p50 in clip.avi, {QUICK}, live",
+        f"endostream: budget broken: first_mask in clip.avi, {QUICK}, live",
+    ]
+    assert profile(tmp_path, "check", made.folder, "--budget", "video_delay.max=100s").code == 0
+
+
 def test_a_cell_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     segmenters = f"{QUICK},nosuch:Segmenter"
     arguments = ("--segmenter", segmenters, "--duration", "0.5", "--repeats", "1", "--launcher", "threads")
@@ -206,6 +226,8 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
         (("phantom:", "--size", "big"), 2, "size: 'big'; expected WIDTHxHEIGHT"),
         (("phantom:", "--budget", "speed=1"), 2, "budget: 'speed=1'; expected SERIES.FIGURE=LIMIT"),
         (("compare", "none.json", "none.json"), 2, "profile: none.json; cannot be read"),
+        (("check", "none.json"), 2, "check: no budget. Try: --budget video_delay.p99=5.75ms"),
+        (("check", "none.json", "--budget", "dropped=0"), 2, "check: none.json; cannot be read"),
     ],
 )
 def test_mistakes_are_told_before_anything_runs(
