@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -289,3 +290,23 @@ def test_the_data_sets_folder_is_taken_from_the_environment(tmp_path: Path) -> N
     (tmp_path / "kvasir-seg").mkdir()
     assert engine_check.data_folder(None, {"ENDOSTREAM_DATA": str(tmp_path)}) == tmp_path / "kvasir-seg"
     assert engine_check.data_folder(Path("given"), {"ENDOSTREAM_DATA": str(tmp_path)}) == Path("given")
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("precision", "most_flipped"), [("fp16", 5e-4), ("int8", 1e-2)])
+def test_the_shipped_network_passes_on_real_pictures(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str, most_flipped: float
+) -> None:
+    for name in (
+        "model.onnx",
+        "model_int8_signed.onnx",
+    ):  # without the Keras weights: their step is another test's
+        shutil.copy(SMALL / name, tmp_path)
+    model = tmp_path / ("model_int8_signed.onnx" if precision == "int8" else "model.onnx")
+    arguments = ["--precision", precision, "--model", str(model), "--target", "sm89", "--out", str(tmp_path)]
+    code, out, _ = build(capsys, *arguments, "--check", "--data", str(data_dir / "kvasir-seg"), "--json")
+    found = json.loads(out)["check"]
+    step = next(step for step in found["steps"] if step["name"] == f"onnx to {precision} graph")
+    assert (code, found["pictures"], found["with_true_masks"], step["passed"]) == (0, 50, 50, True)
+    assert 0 < step["flipped_share"] <= most_flipped
+    assert step["dice_difference"] <= 0.01
