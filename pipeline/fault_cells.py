@@ -18,7 +18,8 @@ PROCESS = {
 FAULTS = ("kill", "stop", "exception", "memory", "slow", "garbage", "disk-full")
 LASTS_S = 1.0
 """How long a stage keeps a fault up, unless it is started afresh before."""
-_LEAKS_S = 2.0
+_LEAKS_S = {"preprocess": 20.0, "infer": 20.0, "source": 20.0, "overlay": 2.0, "recorder": 2.0}
+"""Until they die, which a second is enough for unless the machine is crowded; overlay and recorder live on."""
 LIMIT_MIB = 512
 MEMORY_LIMIT = (f"supervisor.memory_limit_mib={LIMIT_MIB}",)
 """Of the cells that leak beyond our own limit."""
@@ -136,7 +137,7 @@ def _row(stage: str) -> list[Cell]:
             "memory",
             "leaks until the system gives no more (RLIMIT_AS)",
             order="leak",
-            lasts_s=_LEAKS_S,
+            lasts_s=_LEAKS_S[stage],
             address_space=True,
             exit_code=sink_fails,
         ),
@@ -144,7 +145,15 @@ def _row(stage: str) -> list[Cell]:
     if stage in ("preprocess", "infer"):
         words = f"leaks beyond supervisor.memory_limit_mib ({LIMIT_MIB})"
         cells.append(
-            Cell(stage, "memory", words, "own-limit", order="leak", lasts_s=_LEAKS_S, settings=MEMORY_LIMIT)
+            Cell(
+                stage,
+                "memory",
+                words,
+                "own-limit",
+                order="leak",
+                lasts_s=_LEAKS_S[stage],
+                settings=MEMORY_LIMIT,
+            )
         )
     cells.append(Cell(stage, "slow", "ten times slower", order="slow", lasts_s=LASTS_S))
     for kind, words in GARBAGE.get(stage, {}).items():

@@ -76,9 +76,7 @@ EXPECTED: dict[str, Expected] = {
 }
 ALWAYS = {
     "preprocess kill",
-    "preprocess garbage:random-bytes",
     "infer memory:own-limit",
-    "infer garbage:not-a-number",
     "infer garbage:bad-header",
     "overlay stop",
     "overlay garbage:scribble",
