@@ -26,8 +26,8 @@ WARM_SHARE = 0.2
 """Of a player's streams, until its memory is looked at: decoders and caches fill first."""
 LONG_ENOUGH = 200
 """Streams that a player must have played for its memory to say anything."""
-GROWTH_BYTES = 8 << 20
-"""What resident memory may differ by afterwards; a leak of one 96 × 64 picture a stream would be 18 kB each."""
+GROWTH_BYTES = 4 << 20
+"""What its own memory may differ by afterwards; a leak of one 96 × 64 picture a stream would be 7 MiB in 400."""
 BAD = ("crash", "hang", "unexpected")
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -82,7 +82,7 @@ class Player:
         line = self._process.stdout.readline() if readable else b""
         if line:
             self.last = json.loads(line)
-            self.memory[-1].append(self.last["resident_bytes"])
+            self.memory[-1].append(self.last["own_bytes"])
             return self.last
         outcome = "crash" if readable else "hang"
         self._process.kill()
@@ -130,7 +130,7 @@ class Campaign:
         return table
 
     def growth_bytes(self) -> list[tuple[int, int, int]]:
-        """For each player that lived long enough: streams, resident memory when warm, and at its end (medians)."""
+        """For each player that lived long enough: streams, its own memory when warm, and at its end (medians)."""
         found = []
         for series in self.memory:
             if len(series) >= LONG_ENOUGH:

@@ -242,7 +242,7 @@ def test_a_command_that_dies_is_started_again_and_none_is_left_at_the_end(tmp_pa
         "lost: the command was ended by signal 9. It is tried again until it is back",
         "is back",
     ]
-    assert [fault["what"] for fault in report["faults"]].count("pipe: the tool says hello") == 2
+    assert report["stderr"].splitlines().count("pipe: the tool says hello") == 2
     assert not any(Path(f"/proc/{pid}").exists() for pid in (first, second))
 
 
