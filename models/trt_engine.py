@@ -32,6 +32,7 @@ from .trt_record import (
     write_engine,
 )
 from .trt_request import EngineRequest, engine_path, material_of, request_for, timings_path
+from .weights_files import sha256_of
 
 logger = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ def _built(
         graph, request.flavour, tuple(material["targets"]), request.tf32, timings_path(request, material)
     )
     plan = plan_bytes(order, progress)
+    if sha256_of(request.onnx) != material["onnx_sha256"]:
+        raise ModelError(f"model: {request.onnx}; changed while its engine was being built. Try: once more")
     record = {
         **material,
         "preset": request.preset,

@@ -319,6 +319,16 @@ def test_a_network_that_tensorrt_does_not_know_is_refused_with_what_it_says(
     assert [path.suffix for path in request_sm89.folder.iterdir()] == [".lock"]  # type: ignore[union-attr]
 
 
+def test_a_file_that_changes_while_its_engine_is_built_gives_none(request_sm89: EngineRequest) -> None:
+    def replaced(phase: str, share: float) -> None:
+        if share > 0.5:
+            write_tiny(request_sm89.onnx, seed=1)
+
+    with pytest.raises(ModelError, match=r"tiny.onnx; changed while its engine was being built"):
+        engine_for(request_sm89, replaced)
+    assert list(request_sm89.folder.glob("*.engine")) == []  # type: ignore[union-attr]
+
+
 def test_progress_rises_to_most_of_the_whole_and_names_its_phases(request_sm89: EngineRequest) -> None:
     told: list[tuple[str, float]] = []
     engine_for(request_sm89, lambda phase, share: told.append((phase, share)))
