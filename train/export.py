@@ -169,7 +169,7 @@ class _Export:
     def _measure(self, kind: str, segmenter: LogitsSegmenter) -> None:
         found: Evaluation = evaluate(segmenter, self._val, self._options.data)
         segmenter.close()
-        self._measured[kind] = {**found.summary, "speed": found.speed, "runtime": segmenter.info.runtime}
+        self._measured[kind] = {**found.summary, "runtime": segmenter.info.runtime}
         self._say(
             f"{kind}: Dice per image {found.summary['dice_per_image']:.4f}, {found.speed['p50_ms']:.1f} ms"
         )

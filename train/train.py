@@ -7,8 +7,8 @@ leaves in its folder:
 
     recipe.json         every setting, the data and the versions
     checkpoint.npz      the whole state after the last epoch; --resume goes on from here
-    best.weights.h5     averaged weights of the epoch, of the last input size, that validated best (Dice per
-    image) last.weights.h5     averaged weights of the last epoch
+    best.weights.h5     averaged weights of the epoch, of the last input size, that validated best (Dice per image)
+    last.weights.h5     averaged weights of the last epoch
     curve.csv, curve.png, tensorboard/
 """
 
@@ -25,6 +25,7 @@ import numpy as np
 
 from endostream.configs.errors import ConfigError, ModelError
 from endostream.models.resunet import build_resunet, preset_config
+from endostream.models.weights_files import read_card, sha256_of
 
 from .batches import Batches, BatchPlan
 from .checkpoint import FILE, Progress, Row, load_checkpoint, save_checkpoint
@@ -36,6 +37,7 @@ from .splits import Split, choose_split
 from .store import store_from_pairs
 from .validate import Validator
 
+NOTE = "recipe.json"
 STORE_MARGIN = 1.3
 """Pictures are kept this much larger than the input, so that zooming in shows detail."""
 CURVE_EVERY_S = 60.0
@@ -302,8 +304,26 @@ def _write_note(recipe: Recipe, split: Split, options: RunOptions) -> None:
         "split": {"name": split.name, "train": len(split.train), "val": len(split.val)},
         "data": options.data.name,
         "teacher": None if options.teacher is None else options.teacher.name,
+        "begun_with": _origin(options),
+        "devices": keras.distribution.list_devices(),
         "precision": _precision(recipe),
         "backend": keras.backend.backend(),
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }
-    (options.out / "recipe.json").write_text(json.dumps(note, indent=2) + "\n")
+    (options.out / NOTE).write_text(json.dumps(note, indent=2) + "\n")
+
+
+def _origin(options: RunOptions) -> dict[str, Any] | None:
+    """The weights that the run began with, and how those were trained, where something beside them says so."""
+    if options.init is None:
+        return _note_in(options.out).get("begun_with") if options.resume else None
+    folder = options.init.parent
+    training = read_card(folder).get("training") or _note_in(folder) or None
+    return {"sha256": sha256_of(options.init), "training": training}
+
+
+def _note_in(folder: Path) -> dict[str, Any]:
+    """What an earlier run left in ``recipe.json``, {} for nothing."""
+    path = folder / NOTE
+    note: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+    return note

@@ -1,6 +1,7 @@
 """Whole runs of a tiny network: it learns, goes on where it was killed, and two with one seed agree."""
 
 import importlib
+import json
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from endostream.configs.errors import ConfigError, ModelError, SourceMissing
 from endostream.models.metrics import count
+from endostream.models.weights_files import sha256_of
 from endostream.train.batches import boundary_weight
 from endostream.train.recipe import LossRecipe, OptimiserRecipe, Recipe
 
@@ -114,6 +116,16 @@ def test_a_run_may_begin_with_the_weights_of_another(
         network.load_weights(tmp_path / name / "last.weights.h5")
     first, second = (network.get_layer("stem_conv").get_weights()[0] for network in networks)
     np.testing.assert_allclose(first, second, atol=1e-6)
+    notes = [json.loads((tmp_path / name / "recipe.json").read_text()) for name in ("first", "second")]
+    assert notes[0]["begun_with"] is None
+    assert notes[1]["begun_with"] == {
+        "sha256": sha256_of(tmp_path / "first" / "last.weights.h5"),
+        "training": notes[0],
+    }
+    run(data, tmp_path / "second", still, resume=True)
+    assert (
+        json.loads((tmp_path / "second" / "recipe.json").read_text())["begun_with"] == notes[1]["begun_with"]
+    )
 
 
 def test_weights_to_begin_with_that_are_none_are_refused(
