@@ -32,6 +32,7 @@ class Figures:
 
     Attributes:
         freeze_ms: longest, from the fault on; ``freeze_before_ms``: before it, for comparison.
+        source_gap_ms: longest between two captures of frames that were shown: what of a freeze is the source's own.
         lost_frames: captured and never presented.
         again_s: see the module; None: it did not come back.
         lasted_s: the fault itself.
@@ -50,6 +51,7 @@ class Figures:
     period_ms: float
     freeze_ms: float | None = None
     freeze_before_ms: float | None = None
+    source_gap_ms: float | None = None
     captured: int = 0
     lost_frames: int = 0
     again_s: float | None = None
@@ -77,6 +79,7 @@ def figures_of(cell: Cell, moments: Moments, trace: Sequence[DiaryLine], report:
     )
     shown = [line for line in trace if not line.synthetic]
     figures.freeze_before_ms, figures.freeze_ms = freezes_ms(shown, moments.begun_ns)
+    figures.source_gap_ms = source_gap_ms(shown, moments.begun_ns)
     figures.again_s = again_s(shown, moments)
     figures.lasted_s = round(max(0, moments.over_ns - moments.begun_ns) / 1e9, 3)
     frames = report.frames
@@ -103,6 +106,16 @@ def freezes_ms(shown: Sequence[DiaryLine], begun_ns: int) -> tuple[float | None,
     return max(before, default=None), max(after, default=None)
 
 
+def source_gap_ms(shown: Sequence[DiaryLine], begun_ns: int) -> float | None:
+    """Longest time from the fault on between two captures, None where there were no two."""
+    gaps_ns = [
+        later.capture_ns - earlier.capture_ns
+        for earlier, later in pairwise(shown)
+        if later.present_ns > begun_ns
+    ]
+    return round(max(gaps_ns) / 1e6, 2) if gaps_ns else None
+
+
 def again_s(shown: Sequence[DiaryLine], moments: Moments) -> float | None:
     """Seconds from the fault's begin to the first fresh mask of a frame captured after it was over."""
     if not moments.over_ns:
@@ -121,7 +134,9 @@ def broken_promises(figures: Figures, cell: Cell, moments: Moments) -> list[str]
     freeze_ms = figures.freeze_ms
     most_ms = limits.freeze_ms or (limits.freeze_periods or 0) * figures.period_ms
     if most_ms and (freeze_ms is None or freeze_ms > most_ms):
-        broken.append(f"freeze over {most_ms:.1f} ms")
+        late = (figures.source_gap_ms or 0) > most_ms
+        why = f" (the source paused for {figures.source_gap_ms} ms)" if late else ""
+        broken.append(f"freeze over {most_ms:.1f} ms{why}")
     if limits.lost_frames is not None and figures.lost_frames > limits.lost_frames:
         broken.append(f"{figures.lost_frames} frames lost")
     if figures.again_s is None:

@@ -12,6 +12,7 @@ from endostream.pipeline.fault_figures import (
     broken_promises,
     figures_of,
     freezes_ms,
+    source_gap_ms,
 )
 from endostream.pipeline.faults import chosen_cells
 from endostream.pipeline.report import FrameCounts, Report, SinkTotals, SourceTotals, StageTotals
@@ -49,6 +50,12 @@ def test_a_fault_before_the_first_second_is_over_counts_all_the_same() -> None:
 def test_without_two_pictures_there_is_no_freeze() -> None:
     assert freezes_ms([line(0)], 5 * MS) == (None, None)
     assert freezes_ms([], 5 * MS) == (None, None)
+
+
+def test_what_of_a_freeze_is_the_sources_own_is_told() -> None:
+    held_up = DiaryLine(0, 3, 120 * MS, 900 * MS, "fresh", 80 * MS, False)
+    assert source_gap_ms([line(0), line(40), line(80), held_up], 50 * MS) == 40.0
+    assert source_gap_ms([line(0)], 0) is None
 
 
 def test_annotation_is_back_with_a_fresh_mask_of_a_frame_after_the_fault() -> None:
@@ -105,8 +112,9 @@ def test_what_was_not_kept_is_said_in_words() -> None:
     frames = FrameCounts(captured=150, presented=147, dropped={"superseded": 3}, ledger_closed=False)
     figures = figures_of(CELL, FAULT, shown, report(frames=frames, sinks=sinks, exit_code=5))
     assert figures.sink_dropped == 2
+    assert figures.source_gap_ms == 140.0
     assert figures.broken == [
-        "freeze over 80.0 ms",
+        "freeze over 80.0 ms (the source paused for 140.0 ms)",
         "3 frames lost",
         "annotation back after 3 s or more",
         "ledger not closed",
