@@ -94,7 +94,11 @@ def measure(
 ) -> int:
     """Measure a program that shows YUV4MPEG2 from a pipe in a window: delay, lost, repeated, torn, reordered frames."""
     from . import witness_measure as work
+    from .request import check_output_file
     from .witness_verdict import against_stamps
+
+    if out is not None:
+        check_output_file("out", out)
 
     asked = work.Measurement(
         command, source, _size(source), _rate(source, rate), frames, tuple(faults or ()), display, rest_ms
@@ -155,7 +159,7 @@ def read(
     from dataclasses import asdict
 
     from .witness_file import seen_in_file
-    from .witness_play import Slot
+    from .witness_play import slots_of
     from .witness_verdict import judge
 
     seen, unreadable = seen_in_file(file, _wh(size))
@@ -163,7 +167,7 @@ def read(
         raise SourceMissing(
             f"witness: {file}; no code of {size} in any frame. Try: --size WxH as it was sent"
         )
-    slots = None if log is None else [Slot(**json.loads(line)) for line in log.read_text().splitlines()]
+    slots = None if log is None else slots_of(log)
     verdict = judge(seen, slots, 0.0, file=True)
     faulty = bool(verdict.lost or verdict.repeated or verdict.reordered or verdict.torn or unreadable)
     result = {"schema": 1, "file": str(file), **asdict(verdict), "unreadable_frames": unreadable}
@@ -187,9 +191,9 @@ def measured_text(result: dict[str, Any]) -> str:
 
 def _faults_text(result: dict[str, Any], unreadable: int) -> str:
     named = [
-        f"{kind} {len(result[kind])}"
+        f"{kind.replace('_', ' ')} {len(result[kind])}"
         + (f" ({', '.join(map(str, result[kind][:8]))})" if result[kind] else "")
-        for kind in ("lost", "repeated", "reordered", "torn")
+        for kind in ("lost", "repeated", "reordered", "torn", "not_sent")
     ]
     return f"sent {result['sent']}, seen {result['seen']}, {', '.join(named)}, unreadable {unreadable}"
 
@@ -230,4 +234,10 @@ def _wh(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
     if not (width.isdigit() and height.isdigit()):
         raise ConfigError(f"--size: {text!r}; expected WIDTHxHEIGHT")
+    from .witness_code import unit_px
+
+    try:
+        unit_px(int(width), int(height))
+    except ValueError as error:
+        raise ConfigError(f"--{error}") from error
     return int(width), int(height)

@@ -25,7 +25,7 @@ from typing import Any
 
 from endostream.configs.errors import ConfigError, EndostreamError, ExitCode
 
-from .witness_play import Slot
+from .witness_play import Slot, parse_fault, planned
 from .witness_verdict import Seen, Verdict, judge, summary_ms
 from .witness_window import SIZE_WH
 
@@ -105,9 +105,15 @@ def x_display(asked: str | None) -> Iterator[str]:
 
 
 def measure(asked: Measurement) -> Measured:
-    """Do one measurement; raises ConfigError for a command without ``{input}``, WitnessError if nothing can be seen."""
+    """Do one measurement.
+
+    Raises:
+        ConfigError: a command without ``{input}``, or a fault that cannot be made.
+        WitnessError: nothing can be seen.
+    """
     if "{input}" not in asked.command:
         raise ConfigError(f"witness: {asked.command!r}; expected {{input}} where the pipe's path goes")
+    planned(asked.slots, dict(map(parse_fault, asked.faults)))
     with (
         x_display(asked.display) as display,
         tempfile.TemporaryDirectory(prefix="endostream-witness-") as folder,
@@ -186,7 +192,10 @@ class _Eye:
         assert self._process.stdout is not None
         if self._process.stdout.readline().strip() != "ready":
             _, said = self._process.communicate(timeout=_START_TIMEOUT_S)
-            raise WitnessError(f"witness: display {display} cannot be looked at ({said.strip()[-200:]})")
+            why = said.strip().rpartition("\n")[2]
+            raise WitnessError(
+                f"display: {display}; expected an X display that can be looked at ({why[:200]})"
+            )
 
     def finish(self) -> tuple[list[Seen], dict[str, int]]:
         """End it and take what it saw."""

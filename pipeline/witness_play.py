@@ -170,6 +170,14 @@ def open_pipe(path: str) -> BinaryIO:
     return os.fdopen(fd, "wb", buffering=0)
 
 
+def slots_of(log: Path) -> list[Slot]:
+    """What a SlotLog has written; raises ConfigError for anything else."""
+    try:
+        return [Slot(**json.loads(line)) for line in log.read_text().splitlines()]
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(f"log: {log}; expected what witness play --log has written ({error})") from error
+
+
 class SlotLog:
     """Writes slots as JSON lines, at the end of the run, so that no disk is waited for in between."""
 

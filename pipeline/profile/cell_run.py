@@ -10,12 +10,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from endostream.configs.errors import ConfigError
+from endostream.configs.load import load_config, parse_override
+
+from ..request import checked_request
 from .machine_watch import MachineWatch, Sample
-from .matrix import Cell
+from .matrix import OPTION_OF, Cell
 
 COMMAND = (sys.executable, "-P", "-c", "from endostream.pipeline.cli import main; main()")
 _LAST_WORDS = 2000
@@ -58,6 +63,25 @@ def command_words(cell: Cell, plan: RunPlan) -> list[str]:
     what = ("live", cell.source) if cell.is_live else ("replay", f"memory:{cell.source}")
     words = [*what, "--duration", f"{played_s:g}", *plan.options]
     return words + [part for setting in cell.settings() for part in ("--set", setting)]
+
+
+def check_cell(cell: Cell, options: Sequence[str]) -> None:
+    """Refuse what every run of the cell would refuse, and a setting that the cell itself makes, before anything runs.
+
+    Raises:
+        ConfigError, SourceMissing, SinkError: as a run would.
+    """
+    given: dict[str, list[str]] = {"--sink": [], "--config": [], "--set": []}
+    for option, text in zip(options[::2], options[1::2], strict=True):
+        given[option].append(text)
+    own = {parse_override(text).key for text in cell.settings()}
+    for key in (parse_override(text).key for text in given["--set"]):
+        if key in own:
+            option = OPTION_OF[key.rpartition(".")[2]]
+            raise ConfigError(f"--set: {key}; is set for each cell. Try: --{option}")
+    file = Path(given["--config"][0]) if given["--config"] else None
+    loaded = load_config(file, [*given["--set"], *cell.settings()])
+    checked_request([cell.source], given["--sink"], None, loaded)
 
 
 def run_cell(cell: Cell, plan: RunPlan, folder: Path) -> Ran:

@@ -68,11 +68,11 @@ def make_cfr(
     command: Sequence[str],
 ) -> CfrReport:
     """Run the pixel comparison and put everything together."""
+    given = None if evaluation is None else read_evaluation(evaluation)
     settings = own_cells(profile)[0]["settings"]
     played = [*options, "--set", f"infer.segmenter={settings['segmenter']}"]
     with tempfile.TemporaryDirectory(prefix="endostream-cfr-") as scratch:
         degradation = measure_degradation(source, played, Path(scratch) / "session")
-    given = None if evaluation is None else read_evaluation(evaluation)
     runtimes = {cell["settings"]["segmenter"]: cell["settings"]["runtime"] for cell in own_cells(profile)}
     performance = [performance_of(name, runtime or "", given) for name, runtime in runtimes.items()]
     return CfrReport(profile, source, degradation, performance, command)

@@ -13,7 +13,7 @@ from rich.console import Console
 from endostream.configs.errors import CheckFailed, ConfigError, ExitCode
 
 from ..report_table import format_ms, plain, table_of, widen
-from ..request import check_source
+from ..request import check_output_file, check_source
 from ..source import is_live
 from . import cfr
 from .budget import Verdict, check, parse_budget
@@ -201,6 +201,7 @@ class ReportOptions:
 
 def report_command(options: ReportOptions) -> int:
     """Write the report; 5 if a pixel outside the marks is not what was captured. Makes a profile if none is given."""
+    check_output_file("cfr", options.cfr)
     profile = _profile_for(options) if options.profile is None else read_profile(options.profile)
     source = options.source or cfr.own_cells(profile)[0]["settings"]["source"]
     if is_live(source):

@@ -28,7 +28,12 @@ def cells_in(path: Path) -> list[dict[str, Any]]:
         return list(read_profile(path)["cells"])
     if not isinstance(found, dict) or "video_delay_ms" not in found or "frames" not in found:
         raise ConfigError(f"check: {path}; expected a profile.json, or what --report FILE has written")
-    return [cell_of_report(found)]
+    try:
+        return [cell_of_report(found)]
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"check: {path}; expected a whole report, {error} is missing or no such thing"
+        ) from error
 
 
 def cell_of_report(report: dict[str, Any]) -> dict[str, Any]:

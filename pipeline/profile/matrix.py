@@ -16,6 +16,16 @@ from ..source import is_live
 PACES = {"live": "realtime", "back-to-back": "fastest"}
 """live: frames come when they are due, newest wins. back-to-back: as fast as it goes, no frame dropped."""
 LAUNCHERS = ("processes", "threads")
+OPTION_OF = {
+    "launcher": "launcher",
+    "speed": "pace",
+    "segmenter": "segmenter",
+    "runtime": "runtime",
+    "width": "size",
+    "height": "size",
+    "fps": "rate",
+}
+"""The option of ``endostream profile`` by the last word of the setting that a cell makes for it."""
 _SIZE = re.compile(r"(\d+)[x×](\d+)")
 
 

@@ -21,7 +21,7 @@ from endostream.configs.schema import frame_rate
 from ..environment import environment
 from ..trace_row import COLUMNS
 from .budget import Budget, Verdict, check
-from .cell_run import Ran, RunPlan, run_cell
+from .cell_run import Ran, RunPlan, check_cell, run_cell
 from .chrome_trace import Event, run_events, write_trace
 from .external import MEASURER, ExternalCell, run_external
 from .frame_log import Span
@@ -83,7 +83,12 @@ class Made:
 
 
 def make_profile(request: ProfileRequest, say: Say) -> Made:
-    """Run everything and write everything; ``say`` takes lines on how far it is."""
+    """Run everything and write everything; ``say`` takes lines on how far it is.
+
+    What every run would refuse is refused before: then nothing is run, and what lies in the folder stays.
+    """
+    for checked in request.cells:
+        check_cell(checked, request.options)
     folder_ready(request.out)
     machine, created = environment(), datetime.now(UTC).isoformat(timespec="seconds")
     everything: list[Cell | ExternalCell] = [*request.cells, *request.external]

@@ -235,6 +235,8 @@ def read_profile(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(profile, dict) or profile.get("kind") != KIND:
         raise ConfigError(f"profile: {file}; expected what endostream profile has written")
+    if not isinstance(profile.get("cells"), list) or not isinstance(profile.get("options"), dict):
+        raise ConfigError(f"profile: {file}; expected a whole one, cells or options are missing")
     if profile.get("schema") != SCHEMA:
         raise ConfigError(f"profile: {file} has schema {profile.get('schema')}; expected {SCHEMA}")
     return profile

@@ -141,3 +141,10 @@ def test_a_display_that_is_named_is_used_and_a_log_that_is_none_refused(tmp_path
     (tmp_path / "log").write_text("{}\n")
     with pytest.raises(ConfigError, match="jsonl"):
         stamps_of(tmp_path / "log", [])
+
+
+def test_a_display_that_is_not_there_is_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_command(["witness", "calibrate", "--display", ":987"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("endostream: display: :987; expected an X display that can be looked at (")
+    assert len(said.splitlines()) == 1

@@ -13,7 +13,15 @@ from endostream.configs.errors import ConfigError, SinkError
 from endostream.pipeline.cli import run_command
 from endostream.pipeline.clock import VirtualClock
 from endostream.pipeline.witness_file import seen_in_file
-from endostream.pipeline.witness_play import Slot, base_pictures, open_pipe, parse_fault, planned, play
+from endostream.pipeline.witness_play import (
+    Slot,
+    SlotLog,
+    base_pictures,
+    open_pipe,
+    parse_fault,
+    planned,
+    play,
+)
 
 BASE = "phantom:288x216@25"
 
@@ -113,6 +121,25 @@ def test_a_whole_recording_ends_with_exit_code_0(tmp_path: Path) -> None:
     assert run_command(["witness", "read", str(video), "--size", "288x216"]) == 0
 
 
+def test_a_frame_dropped_on_purpose_is_named_as_not_sent_by_the_senders_log(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video, log = tmp_path / "w.y4m", tmp_path / "w.jsonl"
+    slots = SlotLog(log)
+    with video.open("wb") as file:
+        slots.slots.extend(
+            play(base_pictures(BASE), Fraction(25), planned(5, {2: "drop"}), file, VirtualClock())
+        )
+    slots.close()
+    words = ["witness", "read", str(video), "--size", "288x216"]
+    assert run_command([*words, "--log", str(log)]) == 0
+    assert "lost 0" in (said := capsys.readouterr().out)
+    assert "not sent 1 (2)" in said
+    for wrong in (video, tmp_path / "none.jsonl"):
+        assert run_command([*words, "--log", str(wrong)]) == 2
+        assert f"log: {wrong}; expected what witness play --log has written" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -122,6 +149,10 @@ def test_a_whole_recording_ends_with_exit_code_0(tmp_path: Path) -> None:
         (["play", BASE, "--rate", "0"], 2, "--rate"),
         (["play", BASE, "--fault", "burn@2"], 2, "burn@2"),
         (["measure", "ffplay"], 2, "{input}"),
+        (["measure", "true {input}", "--fault", "burn@2"], 2, "burn@2"),
+        (["measure", "true {input}", "--frames", "3", "--fault", "drop@3"], 2, "drop@3"),
+        (["measure", "true {input}", "--out", "no/where.json"], 1, "mkdir -p no"),
+        (["read", "no.mkv", "--size", "0x0"], 2, "at least 288"),
     ],
 )
 def test_a_mistake_is_told_in_a_line(

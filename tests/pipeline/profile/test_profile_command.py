@@ -225,7 +225,17 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
         (("none.avi",), 3, "source: none.avi; no such file or folder"),
         (("phantom:", "--size", "big"), 2, "size: 'big'; expected WIDTHxHEIGHT"),
         (("phantom:", "--budget", "speed=1"), 2, "budget: 'speed=1'; expected SERIES.FIGURE=LIMIT"),
+        (("phantom:", "--segmenter", "fcm,nix"), 2, "segmenter: 'nix'; expected one of fcm"),
+        (("phantom:", "--runtime", "abacus"), 2, "runtime: 'abacus'; expected"),
+        (("phantom:", "--sink", "foo:bar"), 2, "sink: 'foo:bar'; expected KIND[:PATH]"),
+        (("phantom:", "--config", "none.yaml"), 2, "config: none.yaml; cannot be read"),
+        (
+            ("phantom:", "--set", "replay.speed=fastest"),
+            2,
+            "--set: replay.speed; is set for each cell. Try: --pace",
+        ),
         (("compare", "none.json", "none.json"), 2, "profile: none.json; cannot be read"),
+        (("report", "--source", "phantom:", "--cfr", "no/r.html"), 1, "cfr: no/r.html; cannot be written"),
         (("check", "none.json"), 2, "check: no budget. Try: --budget video_delay.p99=5.75ms"),
         (("check", "none.json", "--budget", "dropped=0"), 2, "check: none.json; cannot be read"),
     ],
@@ -238,6 +248,15 @@ def test_mistakes_are_told_before_anything_runs(
     assert done.stderr.startswith(f"endostream: {message}")
     assert len(done.stderr.splitlines()) == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_profile_or_report_that_is_not_whole_is_told_as_such(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text(json.dumps({"video_delay_ms": None, "frames": {}}))
+    (tmp_path / "p.json").write_text(json.dumps({"kind": "endostream-profile", "schema": 1}))
+    for name, said in (("r.json", "expected a whole report"), ("p.json", "expected a whole one")):
+        done = profile(tmp_path, "check", name, "--budget", "dropped=0")
+        assert (done.code, done.stdout) == (2, "")
+        assert said in done.stderr
 
 
 def test_help_of_the_command_names_the_subcommands(tmp_path: Path) -> None:
