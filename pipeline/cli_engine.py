@@ -105,10 +105,11 @@ def parse_targets(text: str) -> tuple[str, ...]:
 
 
 def _preset(segmenter: str) -> str:
-    if not segmenter.startswith("resunet-"):
-        raise ConfigError(
-            f"--segmenter: {segmenter!r}; expected a network: resunet-small, resunet-base or resunet-paper"
-        )
+    from endostream.models.segmenter import SEGMENTERS
+
+    networks = sorted(name for name in SEGMENTERS if name.startswith("resunet-"))
+    if segmenter not in networks:
+        raise ConfigError(f"--segmenter: {segmenter!r}; expected a network: {', '.join(networks)}")
     return segmenter
 
 

@@ -92,11 +92,7 @@ def train(
         deterministic=deterministic,
     )
     answer = commands.train_command(request)
-    if as_json:
-        print(json.dumps(answer, indent=2))
-    else:
-        best, epoch = answer["best_val_dice_per_image"], answer["best_epoch"]
-        print(f"{answer['weights']}: validation Dice per image {best:.4f}, epoch {epoch}")
+    print(json.dumps(answer, indent=2) if as_json else commands.training_line(answer))
 
 
 def evaluate(

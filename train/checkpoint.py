@@ -78,7 +78,7 @@ def load_checkpoint(folder: Path, recipe: Recipe) -> tuple[State, Progress]:
         with np.load(path) as saved:
             note = json.loads(str(saved["note"]))
             arrays = {name: saved[name] for name in saved.files if name != "note"}
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise ModelError(
             f"checkpoint: {path}; damaged ({error}). Try: begin anew in another --out"
         ) from error

@@ -113,13 +113,22 @@ def train_command(request: TrainRequest, say: Callable[[str], None] = say_on_std
         stop_after=request.stop_after,
     )
     progress = train(recipe, options, say)
+    best = out / "best.weights.h5"
     return {
-        "weights": str(out / "best.weights.h5"),
+        "weights": str(best if best.is_file() else out / "last.weights.h5"),
         "epochs_done": progress.epochs_done,
         "best_epoch": progress.best_epoch,
         "best_val_dice_per_image": progress.best_dice,
         "last": progress.rows[-1] if progress.rows else None,
     }
+
+
+def training_line(answer: dict[str, Any]) -> str:
+    """An answer of ``train_command`` as a line for a person; a run that was ended early may not have validated."""
+    dice = answer["best_val_dice_per_image"]
+    if dice is None:
+        return f"{answer['weights']}: {answer['epochs_done']} epochs done, not validated yet"
+    return f"{answer['weights']}: validation Dice per image {dice:.4f}, epoch {answer['best_epoch']}"
 
 
 def choose_backend(backend: str = "", threads: int = 0, *, deterministic: bool = True) -> str:
@@ -135,7 +144,8 @@ def choose_backend(backend: str = "", threads: int = 0, *, deterministic: bool =
     installed = [name for name in BACKENDS if find_spec(name) is not None]
     if find_spec("keras") is None or not installed or (wanted and wanted not in installed):
         missing = "keras" if find_spec("keras") is None else wanted or " or ".join(BACKENDS)
-        raise ModelError(f"training: {missing} is not installed. Try: pip install endostream[train]")
+        remedy = wanted if wanted in ("jax", "torch") and missing == wanted else "'endostream[train]'"
+        raise ModelError(f"training: {missing} is not installed. Try: pip install {remedy}")
     chosen = wanted or installed[0]
     os.environ["KERAS_BACKEND"] = chosen
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -100,7 +100,10 @@ def _decoded_size(path: Path) -> tuple[tuple[int, int] | None, str]:
 
     Strict, because OpenCV fills what it cannot decode with grey and says nothing.
     """
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        return None, f"picture {path}: cannot be read ({error.strerror}); expected a JPEG or PNG"
     if not data:
         return None, f"picture {path}: 0 bytes; expected a JPEG or PNG"
     codec = av.CodecContext.create("png" if data.startswith(b"\x89PNG") else "mjpeg", "r")

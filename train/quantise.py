@@ -78,7 +78,7 @@ def _quantised(model: onnx.ModelProto, inputs: Inputs, float_nodes: Sequence[str
     try:
         import nncf
     except ImportError as error:
-        raise ModelError("INT8: NNCF is not installed. Try: pip install endostream[train]") from error
+        raise ModelError("INT8: NNCF is not installed. Try: pip install 'endostream[train]'") from error
     quantised: onnx.ModelProto = nncf.quantize(
         model,
         nncf.Dataset(inputs, lambda image: {"image": image[None]}),

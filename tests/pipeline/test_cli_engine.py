@@ -106,6 +106,7 @@ def test_a_rebuild_is_done_when_asked_for(tmp_path: Path, capsys: pytest.Capture
         (["--runtime", "openvino"], 2, "'openvino'; expected tensorrt or rtx"),
         (["--precision", "fp8", "--target", "sm89"], 2, "precision: 'fp8'; expected one of fp32, fp16, int8"),
         (["--segmenter", "fcm", "--target", "sm89"], 2, "--segmenter: 'fcm'; expected a network"),
+        (["--segmenter", "resunet-large", "--target", "sm89"], 2, "'resunet-large'; expected a network"),
         (["--model", "nowhere.onnx", "--target", "sm89"], 4, "nowhere.onnx; no such file"),
         (
             ["--check", "--target", "sm89"],

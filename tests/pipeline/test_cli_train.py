@@ -1,6 +1,7 @@
 """train, evaluate and export on the command line: options arrive, mistakes are one line and an exit code."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from endostream.configs.errors import ExitCode
+from endostream.configs.errors import ExitCode, ModelError
 from endostream.pipeline.cli import run_command
 from endostream.train import commands
 
@@ -71,6 +72,43 @@ def test_bad_data_is_named_before_anything_is_loaded(data: Path, capsys: pytest.
     assert len(lines) == 3
     assert "mask of 1: missing" in lines[0]
     assert "0 bytes" in lines[1]
+
+
+def test_a_run_ended_before_its_first_validation_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It ended with "unexpected TypeError", having trained as it was asked to."""
+    answer = {
+        "weights": "run/last.weights.h5",
+        "epochs_done": 1,
+        "best_epoch": None,
+        "best_val_dice_per_image": None,
+    }
+    monkeypatch.setattr(commands, "train_command", lambda _: answer)
+    assert run_command(["train", "--data", "d", "--stop-after", "1"]) == ExitCode.DONE
+    assert capsys.readouterr().out == "run/last.weights.h5: 1 epochs done, not validated yet\n"
+
+
+@pytest.mark.parametrize(
+    ("installed", "wanted", "remedy"),
+    [
+        ({"keras", "tensorflow"}, "jax", "jax is not installed. Try: pip install jax"),
+        ({"jax"}, "jax", "keras is not installed. Try: pip install 'endostream[train]'"),
+        (
+            {"keras"},
+            "",
+            "tensorflow or jax or torch is not installed. Try: pip install 'endostream[train]'",
+        ),
+    ],
+)
+def test_a_missing_backend_is_told_with_the_line_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch, installed: set[str], wanted: str, remedy: str
+) -> None:
+    """It said endostream[train] for JAX, which is not in that."""
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    monkeypatch.setattr(commands, "find_spec", lambda name: name if name in installed else None)
+    with pytest.raises(ModelError, match=re.escape(remedy)):
+        commands.choose_backend(wanted)
 
 
 def test_the_options_of_train_arrive(

@@ -46,6 +46,22 @@ def test_a_damaged_picture_is_named_in_one_line(make_data: MakeData, damage: str
     assert "expected" in fault
 
 
+def test_a_picture_that_cannot_be_read_is_named(make_data: MakeData) -> None:
+    root = make_data(3)
+    (root / "images" / "p00.jpg").unlink()
+    (root / "images" / "p00.jpg").mkdir()
+    (root / "images" / "p02.jpg").unlink()
+    (root / "images" / "p02.jpg").symlink_to(root / "gone.jpg")
+    folder, link = check_pairs(find_pairs(root))
+    assert (
+        folder
+        == f"picture {root / 'images' / 'p00.jpg'}: cannot be read (Is a directory); expected a JPEG or PNG"
+    )
+    assert link.startswith(
+        f"picture {root / 'images' / 'p02.jpg'}: cannot be read (No such file or directory)"
+    )
+
+
 def test_a_missing_mask_is_named(make_data: MakeData) -> None:
     root = make_data(3)
     (root / "masks" / "p02.jpg").unlink()

@@ -234,9 +234,10 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(
         run(data, out, recipe(epochs=1))
     with pytest.raises(ConfigError, match=r"begun with seed=1, now 2"):
         run(data, out, recipe(epochs=1, seed=2), resume=True)
-    (out / "checkpoint.npz").write_bytes(b"cut off")
-    with pytest.raises(ModelError, match="damaged"):
-        run(data, out, recipe(epochs=1), resume=True)
+    for damaged in (b"cut off", b""):
+        (out / "checkpoint.npz").write_bytes(damaged)
+        with pytest.raises(ModelError, match="damaged"):
+            run(data, out, recipe(epochs=1), resume=True)
 
 
 def test_bad_data_ends_it_before_anything_is_written(
