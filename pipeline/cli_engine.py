@@ -72,7 +72,13 @@ def build_engine(
     folder = engine_check.data_folder(data, os.environ) if check else None
     targets = parse_targets(target)
     request = request_for(
-        _preset(segmenter), load_flavour(runtime), precision, model, targets=targets, folder=out, tf32=tf32
+        _preset(segmenter, model),
+        load_flavour(runtime),
+        precision,
+        model,
+        targets=targets,
+        folder=out,
+        tf32=tf32,
     )
     with _progress() as progress:
         engine = engine_for(request, progress, rebuild=rebuild)
@@ -104,11 +110,12 @@ def parse_targets(text: str) -> tuple[str, ...]:
     return targets
 
 
-def _preset(segmenter: str) -> str:
+def _preset(segmenter: str, model: str) -> str:
+    """The network's name: one of ours, or any ``resunet-…`` where its file is given."""
     from endostream.models.segmenter import SEGMENTERS
 
     networks = sorted(name for name in SEGMENTERS if name.startswith("resunet-"))
-    if segmenter not in networks:
+    if segmenter not in networks and not (model and segmenter.startswith("resunet-")):
         raise ConfigError(f"--segmenter: {segmenter!r}; expected a network: {', '.join(networks)}")
     return segmenter
 
