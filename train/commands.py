@@ -88,6 +88,7 @@ def train_command(request: TrainRequest, say: Callable[[str], None] = say_on_std
     Raises:
         EndostreamError: as ``train.train`` does, or no backend is installed.
     """
+    from .checkpoint import FILE as CHECKPOINT
     from .kvasir import find_pairs, require_sound
     from .recipe import load_recipe
 
@@ -112,7 +113,12 @@ def train_command(request: TrainRequest, say: Callable[[str], None] = say_on_std
         workers=workers,
         stop_after=request.stop_after,
     )
-    progress = train(recipe, options, say)
+    try:
+        progress = train(recipe, options, say)
+    except KeyboardInterrupt:
+        if (out / CHECKPOINT).exists():
+            say("interrupted; whole epochs are kept. Try: the same command with --resume")
+        raise
     best = out / "best.weights.h5"
     return {
         "weights": str(best if best.is_file() else out / "last.weights.h5"),
@@ -201,9 +207,11 @@ def evaluate_command(request: EvaluateRequest, say: Callable[[str], None] = say_
     from endostream.models.segmenter import check_segmenter_name, load_segmenter
 
     from .evaluate import evaluate, pairs_to_evaluate
-    from .figures import comparison, worst_sheet, write_picture
+    from .figures import comparison, require_picture_name, worst_sheet, write_picture
 
     check_segmenter_name(request.segmenter)
+    for option, path in (("--worst", request.worst), ("--figure", request.figure)):
+        require_picture_name(option, path)  # before minutes are spent on what could not be written
     pairs = pairs_to_evaluate(request.data, request.list_file, say)
     if request.segmenter == "keras" or (request.options or {}).get("runtime") == "keras":
         choose_backend()

@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from endostream.configs.errors import SinkError
+from endostream.configs.errors import ConfigError, SinkError
 from endostream.models.metrics import ImageScore
 from endostream.models.metrics_summary import worst
 from endostream.models.segmenter import ImageRgb, Mask, Segmenter
 
 from .evaluate import predict_mask
-from .kvasir import Pair, read_image, read_mask
+from .kvasir import PICTURE_SUFFIXES, Pair, read_image, read_mask
 
 ImageBgr = npt.NDArray[np.uint8]
 TILE_WH = (320, 272)
@@ -48,6 +48,12 @@ def comparison(pairs: Sequence[Pair], segmenters: Sequence[Segmenter]) -> ImageB
         cells += [(_white(predict_mask(each, image)), each.info.name) for each in segmenters]
         rows.append(np.hstack([_captioned(cell, text) for cell, text in cells]))
     return np.vstack(rows)
+
+
+def require_picture_name(option: str, path: Path | None) -> None:
+    """Raise ConfigError unless ``path`` is None or named as a PNG or JPEG."""
+    if path is not None and path.suffix.lower() not in PICTURE_SUFFIXES:
+        raise ConfigError(f"{option}: {path}; expected a name that ends in {', '.join(PICTURE_SUFFIXES)}")
 
 
 def write_picture(image_bgr: ImageBgr, path: Path) -> None:

@@ -2,7 +2,9 @@
 
 import json
 import re
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
@@ -46,6 +48,16 @@ def test_evaluate_prints_every_metric_as_json(data: Path, capsys: pytest.Capture
             ExitCode.USAGE,
             "cannot be read",
         ),
+        (
+            ["evaluate", "--segmenter", "fcm", "--data", "DATA", "--figure", "fig.pdf"],
+            ExitCode.USAGE,
+            "--figure: fig.pdf; expected a name that ends in .jpg, .jpeg, .png",
+        ),
+        (
+            ["evaluate", "--segmenter", "fcm", "--data", "DATA", "--worst", "sheet"],
+            ExitCode.USAGE,
+            "--worst: sheet; expected a name",
+        ),
         (["train", "--data", "NONE"], ExitCode.SOURCE, "no such folder"),
         (["train", "--data", "DATA", "--set", "epoch=3"], ExitCode.USAGE, "Try: epochs"),
         (["train", "--data", "DATA", "--preset", "huge"], ExitCode.USAGE, "recipe: 'huge'"),
@@ -87,6 +99,27 @@ def test_a_run_ended_before_its_first_validation_says_so(
     monkeypatch.setattr(commands, "train_command", lambda _: answer)
     assert run_command(["train", "--data", "d", "--stop-after", "1"]) == ExitCode.DONE
     assert capsys.readouterr().out == "run/last.weights.h5: 1 epochs done, not validated yet\n"
+
+
+@pytest.mark.parametrize("epochs", [0, 1])
+def test_ctrl_c_tells_how_to_go_on_where_there_is_something_to_go_on_from(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    epochs: int,
+) -> None:
+    def interrupted(*_: Any) -> None:
+        if epochs:
+            (tmp_path / "checkpoint.npz").touch()
+        raise KeyboardInterrupt
+
+    trainer = SimpleNamespace(RunOptions=SimpleNamespace, train=interrupted)
+    monkeypatch.setitem(sys.modules, "endostream.train.train", trainer)  # type: ignore[arg-type]
+    monkeypatch.setattr(commands, "choose_backend", lambda *_, **__: "jax")
+    assert run_command(["train", "--data", str(data), "--out", str(tmp_path)]) == ExitCode.INTERRUPTED
+    said = "interrupted; whole epochs are kept. Try: the same command with --resume\n"
+    assert capsys.readouterr().err == (said if epochs else "")
 
 
 @pytest.mark.parametrize(
