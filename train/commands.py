@@ -97,6 +97,9 @@ def train_command(request: TrainRequest, say: Callable[[str], None] = say_on_std
     recipe = load_recipe(name, settings)
     if request.preset and recipe.preset != request.preset:
         raise ConfigError(f"--preset: {request.preset}; the recipe {name} is for {recipe.preset}")
+    for option, weights in (("--teacher", request.teacher), ("--init", request.init)):
+        if weights is not None and not weights.is_file():
+            raise ModelError(f"{option}: {weights}; no such file. Try: best.weights.h5 of a run")
     require_sound(find_pairs(request.data), say)  # before what takes long to load, or is not installed
     choose_backend(request.backend, request.threads, deterministic=request.deterministic)
     from .train import RunOptions, train

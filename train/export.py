@@ -32,7 +32,7 @@ from .evaluate import Evaluation, evaluate
 from .kvasir import Pair, find_pairs, read_image, require_sound
 from .onnx_graph import onnx_from_network
 from .quantise import int8_from_onnx, signed_int8_from_onnx
-from .splits import choose_split
+from .splits import choose_split, shipped_splits
 
 MAX_LOGIT_DIFFERENCE = 1e-3
 MAX_FLIPPED_SHARE = 1e-5
@@ -45,6 +45,9 @@ CALIBRATION_PICTURES = 300
 TERMS = (
     "Trained on Kvasir-SEG (Jha et al. 2020), which is for research and education; commercial use needs its owners'"
     " permission. Research use only; not a medical device."
+)
+OTHER_TERMS = (
+    "Those of its training data and of the weights it began with. Research use only; not a medical device."
 )
 
 Inputs = list[npt.NDArray[np.uint8]]
@@ -146,6 +149,7 @@ class _Export:
         """Write and return the card."""
         run = self._options.weights.parent / "recipe.json"
         names = [FILE_OF[kind] for kind in ("keras", *self._measured)]
+        on_kvasir = split["name"] in shipped_splits()
         card = {
             "preset": self._options.preset,
             "parameters": int(self._network.count_params()),
@@ -153,7 +157,7 @@ class _Export:
             "output": "logits: float32, 1 x H x W x 1; above 0 is polyp",
             "input_hw": list(preset_config(self._options.preset).input_hw),
             "sha256": {name: sha256_of(self._folder / name) for name in names},
-            "data": "Kvasir-SEG, 1,000 pairs less the 100 of PraNet's test list",
+            "data": "Kvasir-SEG" if on_kvasir else self._options.data.name,
             "split": split,
             "training": json.loads(run.read_text()) if run.is_file() else None,
             "commit": _commit(),
@@ -161,7 +165,7 @@ class _Export:
             "parity_with_keras": self._parity,
             "metrics_on_validation_pictures": self._measured,
             "definitions": DEFINITIONS,
-            "terms": TERMS,
+            "terms": TERMS if on_kvasir else OTHER_TERMS,
         }
         (self._folder / CARD).write_text(json.dumps(card, indent=2) + "\n")
         return card

@@ -59,6 +59,12 @@ def test_evaluate_prints_every_metric_as_json(data: Path, capsys: pytest.Capture
             "--worst: sheet; expected a name",
         ),
         (["train", "--data", "NONE"], ExitCode.SOURCE, "no such folder"),
+        (
+            ["train", "--data", "DATA", "--init", "NONE"],
+            ExitCode.MODEL,
+            "none; no such file. Try: best.weights",
+        ),
+        (["train", "--data", "DATA", "--teacher", "NONE"], ExitCode.MODEL, "--teacher: "),
         (["train", "--data", "DATA", "--set", "epoch=3"], ExitCode.USAGE, "Try: epochs"),
         (["train", "--data", "DATA", "--preset", "huge"], ExitCode.USAGE, "recipe: 'huge'"),
         (["export", "--data", "DATA"], ExitCode.USAGE, "nothing to export"),

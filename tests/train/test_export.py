@@ -85,6 +85,8 @@ def test_an_export_leaves_four_models_and_a_card_that_fits_them(exported: Path) 
         "model_int8.onnx",
         "model_int8_signed.onnx",
     }
+    assert (card["data"], card["split"]["name"]) == ("data", "drawn")
+    assert "Kvasir-SEG" not in card["terms"]
     assert card["parity_with_keras"]["max_logit_difference"] <= 1e-3
     assert set(card["metrics_on_validation_pictures"]) == {"fp32", "int8", "int8_signed"}
     for kind in ("fp32", "int8", "int8_signed"):
