@@ -23,6 +23,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from endostream.configs.errors import ConfigError, EndostreamError, ExitCode
 
 from .witness_play import Slot, parse_fault, planned
@@ -275,18 +277,28 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 def stamps_of(log: Path, slots: Sequence[Slot]) -> dict[int, int]:
     """Our own ``present_ns`` by frame number out of the log of ``jsonl:``; raises ConfigError if it is none.
 
-    Its ``seq`` counts the pictures that came, ``slots`` says which number each of them had.
+    Its ``seq`` counts the pictures that came, ``slots`` says which number each of them had. The count begins with the
+    first picture that was taken, which need not be the first that was sent: by how many it is behind is found from
+    the capture times, as the median of all, so that a picture or two that came late change nothing.
     """
-    numbers = [slot.number for slot in slots if slot.number is not None]
-    stamps = {}
+    sent = [slot for slot in slots if slot.number is not None]
+    handed_ns = np.maximum.accumulate([slot.code_ns for slot in sent])
     try:
-        for line in log.read_text().splitlines():
-            entry = json.loads(line)
-            if not entry["synthetic"] and entry["present_ns"]:
-                stamps[numbers[int(entry["seq"])]] = int(entry["present_ns"])
+        entries = [json.loads(line) for line in log.read_text().splitlines()]
+        own = [entry for entry in entries if not entry["synthetic"] and entry["present_ns"]]
+        seqs = np.array([int(entry["seq"]) for entry in own], np.int64)
+        places = np.searchsorted(handed_ns, [int(entry["capture_ns"]) for entry in own], "right") - 1
+        behind = int(np.median(places - seqs)) if own else 0
+        if behind < 0:
+            raise ValueError("of another run")
+        return {
+            int(sent[behind + seq].number or 0): int(entry["present_ns"])
+            for seq, entry in zip(seqs, own, strict=True)
+        }
     except (OSError, ValueError, LookupError, TypeError) as error:
-        raise ConfigError(f"witness: {log}; expected the log of a sink jsonl: ({error})") from error
-    return stamps
+        raise ConfigError(
+            f"witness: {log}; expected the log of a sink jsonl: of this run ({error})"
+        ) from error
 
 
 def measured_json(

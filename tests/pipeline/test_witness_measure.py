@@ -19,6 +19,7 @@ from endostream.pipeline.witness_measure import (
     stamps_of,
     x_display,
 )
+from endostream.pipeline.witness_play import Slot
 from endostream.pipeline.witness_verdict import against_stamps
 
 BASE, SIZE_WH = "phantom:288x216@10", (288, 216)
@@ -88,6 +89,37 @@ def test_our_own_window_is_measured_like_any_other_and_compared_with_its_stamps(
     assert measured.verdict.torn == []
     compared = against_stamps(measured.seen, stamps_of(log, measured.slots))
     assert compared["witness_after_stamp_ms"]["n"] >= 10
+    assert abs(compared["witness_after_stamp_ms"]["p50"]) < 50  # a frame more or less would be 100 ms
+
+
+@pytest.mark.parametrize("missed", [0, 1, 3])
+def test_stamps_are_those_of_the_same_frame_when_the_first_pictures_were_missed(
+    tmp_path: Path, missed: int
+) -> None:
+    """The log counts from the first picture that was taken; that was once taken for the first that was sent, and the
+    witness said to be a whole frame period before our own stamps."""
+    slots = [Slot(n, n, None, n * 40_000_000, n * 40_000_000 + 1000) for n in range(12) if n != 5]
+    came = [slot for slot in slots[missed:] if slot.number is not None]
+    lines = [
+        {
+            "seq": seq,
+            "synthetic": False,
+            "capture_ns": slot.code_ns + 3_000_000,
+            "present_ns": slot.code_ns + 4_000_000,
+        }
+        for seq, slot in enumerate(came)
+    ]
+    lines[4]["capture_ns"] = lines[4]["capture_ns"] + 50_000_000  # it came late, into the time of the next
+    (tmp_path / "log").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    expected = {slot.number: slot.code_ns + 4_000_000 for slot in came}
+    assert stamps_of(tmp_path / "log", slots) == expected
+
+
+def test_a_log_of_an_earlier_run_is_refused(tmp_path: Path) -> None:
+    line = {"seq": 0, "synthetic": False, "capture_ns": 5, "present_ns": 6}
+    (tmp_path / "log").write_text(json.dumps(line) + "\n")
+    with pytest.raises(ConfigError, match="of another run"):
+        stamps_of(tmp_path / "log", [Slot(0, 0, None, 1000, 1001)])
 
 
 def test_a_delay_put_into_our_pipeline_on_purpose_is_found_by_the_witness_and_by_our_own_stamps(
