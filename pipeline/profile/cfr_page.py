@@ -142,10 +142,12 @@ def _ci(ends: Any) -> str:
 
 
 def _degradation(found: Degradation, source: str) -> Iterator[object]:
+    length_s = found.report.get("config", {}).get("replay", {}).get("duration_s")
+    played = "every frame" if length_s is None else f"every frame of {length_s:g} s (not the whole recording)"
     yield element("h2", "(ii) Degradation of image quality at pixel level")
     yield element(
         "p",
-        f"{source} was replayed, every frame, with the presented pictures recorded losslessly (FFV1) and each "
+        f"{source} was replayed, {played}, with the presented pictures recorded losslessly (FFV1) and each "
         "frame's mask beside them. The source was then decoded a second time, and all three channels of every pixel "
         "outside the marks and the HUD's panel were compared. Which pixels marks may touch was worked out from the "
         "recorded masks.",

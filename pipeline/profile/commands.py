@@ -10,7 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
-from endostream.configs.errors import CheckFailed, ConfigError, ExitCode
+from endostream.configs.errors import CheckFailed, ConfigError, EndostreamError, ExitCode
 
 from ..report_table import format_ms, plain, table_of, widen
 from ..request import check_output_file, check_source
@@ -185,6 +185,14 @@ def check_command(path: Path, budgets: Sequence[str]) -> int:
     return int(ExitCode.CHECK) if _tell(list(check(limits, cells_in(path)))) else int(ExitCode.DONE)
 
 
+class ProfileFailed(EndostreamError, RuntimeError):
+    """A run of the profile that a report is made of failed; the command ends with the exit code of that run."""
+
+    def __init__(self, exit_code: int, source: str) -> None:
+        super().__init__(f"profile: {source}; a run ended with exit code {exit_code}, expected 0")
+        self.exit_code = ExitCode(exit_code) if exit_code in set(ExitCode) else ExitCode.FAILED
+
+
 @dataclass(frozen=True, slots=True)
 class ReportOptions:
     """The options of ``endostream profile report`` as they were typed."""
@@ -241,9 +249,7 @@ def _profile_for(options: ReportOptions) -> dict[str, Any]:
     made = make_profile(request, _say)
     _tell_failures(made.profile)
     if made.exit_code:
-        raise CheckFailed(
-            f"profile: {options.source}; a run ended with exit code {made.exit_code}, expected 0"
-        )
+        raise ProfileFailed(made.exit_code, options.source)
     return made.profile
 
 

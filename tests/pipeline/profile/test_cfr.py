@@ -139,6 +139,13 @@ def test_a_difference_is_said_in_words_and_numbers(tmp_path: Path) -> None:
     assert "7; largest difference 2 levels of 255" in text
 
 
+def test_a_comparison_of_a_part_is_not_called_one_of_the_whole(tmp_path: Path) -> None:
+    config = {"overlay": {"hold_ms": 200.0, "fill_alpha": 0.25}, "replay": {"duration_s": 1.5}}
+    part = Degradation(frames=3, report={"config": config})
+    assert "every frame of 1.5 s (not the whole recording)" in cfr_page(report_of(tmp_path, part))
+    assert "not the whole recording" not in cfr_page(report_of(tmp_path, Degradation(frames=3)))
+
+
 def test_performance_comes_from_the_card_and_where_there_is_none_the_page_says_so(tmp_path: Path) -> None:
     report = report_of(tmp_path, Degradation(frames=1))
     card, none = report.performance

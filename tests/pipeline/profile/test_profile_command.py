@@ -259,6 +259,14 @@ def test_a_profile_or_report_that_is_not_whole_is_told_as_such(tmp_path: Path) -
         assert said in done.stderr
 
 
+def test_a_report_of_what_is_no_video_ends_with_the_exit_code_of_its_runs(tmp_path: Path) -> None:
+    (tmp_path / "notes.avi").write_text("no video")
+    done = profile(tmp_path, "report", "--source", "notes.avi", "--cfr", "r.html")
+    assert done.code == 3
+    assert done.stderr.endswith("endostream: profile: notes.avi; a run ended with exit code 3, expected 0\n")
+    assert not (tmp_path / "r.html").exists()
+
+
 def test_help_of_the_command_names_the_subcommands(tmp_path: Path) -> None:
     text = profile(tmp_path, "--help").stdout
     for word in ("--warm-up", "--first-frames", "--budget", "profile compare A B"):
