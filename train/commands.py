@@ -88,7 +88,6 @@ def train_command(request: TrainRequest, say: Callable[[str], None] = say_on_std
     Raises:
         EndostreamError: as ``train.train`` does, or no backend is installed.
     """
-    from .checkpoint import FILE as CHECKPOINT
     from .kvasir import find_pairs, require_sound
     from .recipe import load_recipe
 
@@ -119,6 +118,8 @@ def train_command(request: TrainRequest, say: Callable[[str], None] = say_on_std
     try:
         progress = train(recipe, options, say)
     except KeyboardInterrupt:
+        from .checkpoint import FILE as CHECKPOINT
+
         if (out / CHECKPOINT).exists():
             say("interrupted; whole epochs are kept. Try: the same command with --resume")
         raise
@@ -296,6 +297,9 @@ def export_command(
         )
     if not weights.is_file():
         raise ModelError(f"export: {weights}; no such file. Try: endostream train first")
+    for package in ("onnx", *(("nncf", "onnxruntime") if int8 else ())):
+        if find_spec(package) is None:
+            raise ModelError(f"export: {package} is not installed. Try: pip install 'endostream[train]'")
     choose_backend()
     from endostream.models.weights_files import preset_folder
 

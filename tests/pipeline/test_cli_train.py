@@ -128,6 +128,37 @@ def test_ctrl_c_tells_how_to_go_on_where_there_is_something_to_go_on_from(
     assert capsys.readouterr().err == (said if epochs else "")
 
 
+def test_the_backend_is_chosen_before_keras_is_imported(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Keras takes its backend when it is imported: later, --backend would change nothing."""
+    for name in [name for name in sys.modules if name.startswith("endostream.train.")]:
+        if name != "endostream.train.commands":
+            monkeypatch.delitem(sys.modules, name)
+    importing_keras: list[str] = []
+
+    def chosen(*_: Any, **__: Any) -> str:
+        importing_keras.extend(name for name in sys.modules if name.startswith("endostream.train.learner"))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(commands, "choose_backend", chosen)
+    assert run_command(["train", "--data", str(data), "--out", str(tmp_path)]) == ExitCode.INTERRUPTED
+    assert importing_keras == []
+
+
+@pytest.mark.parametrize(("int8", "missing"), [("--int8", "nncf"), ("--no-int8", "onnx")])
+def test_what_an_export_needs_is_told_before_anything_is_loaded(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], int8: str, missing: str
+) -> None:
+    monkeypatch.setattr(commands, "find_spec", lambda name: None if name == missing else name)
+    weights = data / "w.weights.h5"
+    weights.touch()
+    arguments = ["--data", str(data), "--preset", "resunet-small", "--weights", str(weights), int8]
+    assert run_command(["export", *arguments]) == ExitCode.MODEL
+    said = f"export: {missing} is not installed. Try: pip install 'endostream[train]'\n"
+    assert capsys.readouterr().err == f"endostream: {said}"
+
+
 @pytest.mark.parametrize(
     ("installed", "wanted", "remedy"),
     [
