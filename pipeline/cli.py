@@ -179,7 +179,7 @@ def live(
     from .source import is_live
 
     if not source or not is_live(source):
-        known = "/dev/videoN, rtsp://, srt://, udp://, rtp://, pipe:, x11grab: or lavfi:"
+        known = "/dev/videoN, rtsp://, srt://, udp://, rtp://, tcp://, pipe:, x11grab: or lavfi:"
         raise ConfigError(f"live: {source!r}; expected {known}. Try: endostream replay {source}".rstrip())
     fixed = {"replay.mode": "live", "replay.speed": "realtime", "replay.loop": "1", "replay.start_s": "0"}
     always = [Override(key, text, "endostream live") for key, text in fixed.items()]

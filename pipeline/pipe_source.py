@@ -121,7 +121,7 @@ class PipeReader(threading.Thread):
     def _read_pictures(self) -> None:
         assert self.converter is not None
         number = 0
-        while True:
+        while not self._stopped.is_set():  # a command that writes without end never lets ``_wait`` look
             if not self._raw:
                 self._frame_line()
             data = self._buffer(self.converter.frame_bytes)

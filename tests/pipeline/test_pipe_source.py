@@ -157,3 +157,12 @@ def test_a_closed_command_gives_its_descriptors_back() -> None:
         child.close()
         assert child.exit_code() == -9
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_command_that_writes_without_pause_does_not_keep_its_reader_from_stopping(tmp_path: Path) -> None:
+    begin = file_of(tmp_path, b"YUV4MPEG2 W16 H16 F25:1\n")
+    (more := tmp_path / "more").write_bytes((b"FRAME\n" + bytes(384)) * 1024)
+    with PipeSource(f"pipe:cat {begin}; while cat {more}; do :; done") as source:
+        source._reader.stop()
+        source._reader.join(PATIENCE_S)
+        assert not source._reader.is_alive()
