@@ -1,5 +1,6 @@
 """Pictures from commands: what they write, what they say, and how they end."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,7 @@ def test_a_command_that_writes_without_pause_does_not_keep_its_reader_from_stopp
     begin = file_of(tmp_path, b"YUV4MPEG2 W16 H16 F25:1\n")
     (more := tmp_path / "more").write_bytes((b"FRAME\n" + bytes(384)) * 1024)
     with PipeSource(f"pipe:cat {begin}; while cat {more}; do :; done") as source:
+        os.set_blocking(source._reader._child.stdout, True)  # as if something to read were always there
         source._reader.stop()
         source._reader.join(PATIENCE_S)
         assert not source._reader.is_alive()
