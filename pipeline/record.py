@@ -46,6 +46,10 @@ class _Pictures:
     buffers: list[ImageBgr] = field(default_factory=list)
 
 
+_PACKET_PATIENCE_S, _LIVE_PACKET_PATIENCE_S = 1.0, 0.05
+"""Most that a frame waits for the packet it was decoded from, in every-frame and in live mode."""
+
+
 class Record:
     """The main thread of the record process: takes frames from the link and hands them to the sinks."""
 
@@ -178,6 +182,18 @@ class Record:
         delivery = Delivery(reader, message, 1)
         self._hand_out(delivery, self._session.packet_jobs(delivery, packet))
 
+    def _await_packet(self, packet_ns: int) -> None:
+        """Frames and packets come by two links: give a frame's packet, if it is still to come, a little time."""
+        if self._packets is None or self._session is None:
+            return
+        patience_s = _PACKET_PATIENCE_S if self._every_frame else _LIVE_PACKET_PATIENCE_S
+        until_ns = self.host.clock.now_ns() + int(patience_s * 1e9)
+        while self._session.lacks_packet(packet_ns):
+            left_ms = (until_ns - self.host.clock.now_ns()) // 1_000_000
+            if left_ms <= 0 or not self._packets.socket.poll(left_ms):
+                return
+            self._take_packets()
+
     # Frames
 
     def _take(self, message: Received) -> None:
@@ -190,6 +206,7 @@ class Record:
             self._reader.drop(message, "invalid")
             return
         self._wait.record(message.received_ns - header.present_ns)
+        self._await_packet(header.frame.packet_ns)
         pictures = self._pictures(header)
         if pictures is None and header.synthetic:
             self._reader.done(message)

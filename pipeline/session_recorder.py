@@ -65,6 +65,7 @@ class SessionRecorder:
         self._times: VideoTimes | None = None
         self._raw_times = RawTimes()
         self._packets: OrderedDict[int, int] = OrderedDict()
+        self._newest_packet_ns = 0
         self._looked_ns = 0
 
     @property
@@ -75,6 +76,10 @@ class SessionRecorder:
     def takes_raw(self, header: PresentedHeader) -> bool:
         """Whether the picture without marks is needed of this frame."""
         return self.on and "raw" in self.threads and header.raw is not None and not header.frame.packet_ns
+
+    def lacks_packet(self, packet_ns: int) -> bool:
+        """Whether the packet of a frame is to be recorded and may still come: no later one has come."""
+        return self.on and "raw" in self.threads and packet_ns > self._newest_packet_ns
 
     # On and off
 
@@ -217,6 +222,7 @@ class SessionRecorder:
         live = is_live(self._host.spec.sources[packet.source_id])
         pts_ms, dts_ms = self._raw_times.of_packet(packet, live)
         self._packets[packet.packet_ns] = pts_ms
+        self._newest_packet_ns = max(self._newest_packet_ns, packet.packet_ns)
         if len(self._packets) > _PACKETS_KNOWN:
             self._packets.popitem(last=False)
         timed = TimedPacket(packet, pts_ms, dts_ms)

@@ -50,8 +50,9 @@ def test_forty_two_damaged_streams_end_in_pictures_or_one_line(tmp_path: Path) -
 
 def test_a_device_with_damaged_motion_jpeg_gives_sound_pictures_or_counts_them(tmp_path: Path) -> None:
     device = Emulator(tmp_path, f"MJPG:{SIZE_HW[1]}x{SIZE_HW[0]}@200")
-    campaign = run(tmp_path, device.environment, 4, 12, 1, ("v4l2",))
-    sound(campaign, 4)
+    # How many pictures of the damaged clip a reader gets before it has enough depends on the machine: eight streams.
+    campaign = run(tmp_path, device.environment, 8, 12, 1, ("v4l2",))
+    sound(campaign, 8)
     assert sum(sum(v.answer["faults"].values()) for v in campaign.verdicts) > 0
 
 
