@@ -90,12 +90,16 @@ def _end_with_supervisor(fd: int) -> None:
     os._exit(1)
 
 
-def _die_with_supervisor(stage: str) -> None:
+def _die_with_supervisor(stage: str, fd: int) -> None:
     """Have the system kill what has no file to finish: a runtime that is loading may hold the interpreter for seconds,
-    and then no thread of ours could end it."""
+    and then no thread of ours could end it. A supervisor that is gone already kills nobody: ``fd`` tells."""
     if stage in ("preprocess", "infer"):
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        poller = select.poll()
+        poller.register(fd, select.POLLHUP)
+        if poller.poll(0):
+            os._exit(1)
 
 
 def _set_priority(stage: str, nice: int) -> None:
@@ -112,7 +116,7 @@ def main() -> None:
     # A terminal or a service manager signals the whole group; the supervisor alone ends its stages, in order.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    _die_with_supervisor(stage)
+    _die_with_supervisor(stage, fd)
     control = ControlChannel.from_fd(fd)
     threading.Thread(target=_end_with_supervisor, args=(fd,), daemon=True).start()
     message, fds = first_message(control)
