@@ -39,7 +39,8 @@ def windowed(folder: Path, display: XDisplay, seconds: float, *more: str) -> Run
 
 
 def test_every_key_does_what_the_help_says_and_is_logged(tmp_path: Path) -> None:
-    with XDisplay() as display, windowed(tmp_path, display, 3600) as run:
+    no_hud = ("--set", "overlay.hud=false")  # it has the marks' colour too while there is a finding
+    with XDisplay() as display, windowed(tmp_path, display, 3600, *no_hud) as run:
         display.wait_for(lambda screen: has(screen, MARK, 50), "marks")
         display.press("o")
         said(run, "window: marks off (key o)")
