@@ -125,7 +125,11 @@ class ReplaySettings(Section):
     start_s: float = setting(0.0, "Stream time at which each source begins.", "s", ge=0)
     duration_s: float | None = setting(None, "Stream time to play of each source, null for all.", "s", gt=0)
     ready_wait_s: float = setting(
-        10.0, "How long the first frame waits for infer to be ready, 0 not at all.", "s", ge=0, le=600
+        1.0,
+        "How long the first frame of live mode waits for infer to be ready, 0 not at all.",
+        "s",
+        ge=0,
+        le=600,
     )
     deinterlace: Literal["off", "auto"] = setting("off", "auto: interlaced pictures are deinterlaced.")
     folder_fps: Rate = setting(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .frame import MaskState
+from .frame import MaskState, SizeHW
 from .histogram import Histogram
 from .ring import Block
 from .supervision import STAGES as STAGES
@@ -100,9 +100,16 @@ _OVERLAY_CELLS = (
     "mask_age_ns",
     "not_handed",
     "handed_without_packet",
+    "prepared_size",
 )
+"""``prepared_size``: of the pictures that overlay has made ready for, packed."""
 _SINK_CELLS = ("written", "synthetic", "failed", "paused", "next_loop", "next_source_id", "next_seq")
 _HISTOGRAMS = ("video_delay", "annotation_delay", "release_lateness", "present_interval")
+
+
+def packed_size(size_hw: SizeHW) -> int:
+    """A size as one cell of the board holds it."""
+    return size_hw[0] << 32 | size_hw[1]
 
 
 @dataclass(frozen=True, slots=True)

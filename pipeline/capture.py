@@ -22,6 +22,7 @@ from functools import partial
 
 from endostream.configs.errors import EndostreamError, ExitCode
 
+from .board import packed_size
 from .frame import FrameKey, SizeHW, SourcePicture, Stamp
 from .host import CAPTURED, RingLease, StageHost
 from .link import LinkWriter
@@ -34,9 +35,10 @@ _FINE_WAIT_MS = 2.0
 """The last part of a wait is slept without polling: a poll wakes to the millisecond only."""
 _NOTHING_NEW_MS = 20.0
 _FIRST_WAIT_NS = 1_000_000_000
-"""Longest wait of the first frame for overlay, which is ready but may not have answered on the link yet."""
+"""Longest wait of the first frame for overlay, which is ready but may not have answered on the link yet, or not have
+made ready for pictures of this size."""
 _TELL_FAULTS_NS = 1_000_000_000
-_LONGEST_SETTLING_S = 1.0
+_LOOK_S = 0.002
 _LARGEST_GAP = 255
 """That a frame header can tell."""
 
@@ -136,6 +138,7 @@ class Decoder(threading.Thread):
         )
         self.outlet = PacketOutlet(host)
         self._service = host.board.histogram("capture.service")
+        self._prepared_size = host.board.cell("overlay.prepared_size")
         self._wrap = _source_wrapper(host)
 
     def run(self) -> None:
@@ -308,15 +311,19 @@ class Decoder(threading.Thread):
 
         Otherwise the first picture would wait for both. False if the stage is to stop meanwhile.
         """
-        begun_ns = time.monotonic_ns()
         slot = self._take_slot(size_hw)
         if slot is None or self.lease is None:
             return False
         self.give(self.lease.ring.shape.ring_id, slot)
         self.released()
-        took_s = (time.monotonic_ns() - begun_ns) / 1e9
-        threading.Event().wait(min(took_s, _LONGEST_SETTLING_S))
+        until_ns = time.monotonic_ns() + _FIRST_WAIT_NS
+        while not (self._over() or self.display_is_ready(size_hw) or time.monotonic_ns() > until_ns):
+            threading.Event().wait(_LOOK_S)
         return not self._over()
+
+    def display_is_ready(self, size_hw: SizeHW) -> bool:
+        """Whether overlay has made ready for pictures of this size."""
+        return self._prepared_size.value == packed_size(size_hw)
 
     def _fill(self, picture: SourcePicture, key: FrameKey) -> FrameHeader | None:
         """Decode ``picture`` into a slot; None if the stage is to stop meanwhile."""
@@ -461,8 +468,19 @@ class Capture:
             self._decoder.released()
             if self.host.finishing:
                 continue
+            if not (self._cells["captured"].value or self._every_frame or prepared.arrival_ns):
+                self._wait_for_display(prepared.header.size_hw)
             self._wait_until_due(prepared)
             self._release(prepared)
+
+    def _wait_for_display(self, size_hw: SizeHW) -> None:
+        """Before the first frame of a recording, which would wait otherwise."""
+        until_ns = time.monotonic_ns() + _FIRST_WAIT_NS
+        while not (self.host.stopping or self._decoder.display_is_ready(size_hw)):
+            if time.monotonic_ns() > until_ns:
+                return
+            self._service()
+            self.host.poll(_LOOK_S * 1e3)
 
     def _service(self) -> bool:
         """Read acknowledgements, free slots, send again what must be; True if anything was sent again."""

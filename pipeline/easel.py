@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .board import packed_size
 from .frame import ImageBgr, SizeHW
 from .host import CAPTURED, PRESENTED, RingLease, StageHost
 from .hud import warm_up_hud
@@ -42,6 +43,8 @@ class Easel:
         self._pool = SlotPool(0)
         self._private: ImageBgr = np.empty((0, 0, 3), np.uint8)
         self.coming_size: SizeHW | None = None
+        self._prepared = host.board.cell("overlay.prepared_size")
+        self._prepared.value = 0
         host.on_ring = self._expect
 
     def share(self) -> None:
@@ -56,7 +59,8 @@ class Easel:
         """Make ready what the pictures to come need; whether there was anything to do."""
         if self.coming_size is None:
             return False
-        self._fit(self.coming_size)
+        if self._fit(self.coming_size):
+            self._prepared.value = packed_size(self.coming_size)
         self.coming_size = None
         return True
 

@@ -130,6 +130,7 @@ class Presenter:
         self._wait_for_record()
         if isinstance(self._sink, WindowSink) and not self.host.incarnation:
             self._sink.wait_until_open()
+        self._prepare()
         self.host.say("ready")
         try:
             while not self.host.stopping:
@@ -153,7 +154,17 @@ class Presenter:
         while not (self.host.incarnation or self.host.stopping or self._handover.is_linked()):
             if self.host.clock.now_ns() > until_ns:
                 return
+            self._prepare()
             self.host.poll(20.0)
+
+    def _prepare(self) -> bool:
+        """Make ready for pictures of the size to come; whether there was anything to do."""
+        coming = self._easel.coming_size
+        if not self._easel.prepare():
+            return False
+        if self._operator is not None and coming is not None:
+            self._operator.expect(coming)
+        return True
 
     def _patience_ms(self) -> float:
         return 20.0 if self._ended_ns or self._every_frame else 100.0
@@ -173,10 +184,7 @@ class Presenter:
         if self._masks:
             self._take_mask()
             return True
-        coming = self._easel.coming_size
-        if self._easel.prepare():
-            if self._operator is not None and coming is not None:
-                self._operator.expect(coming)
+        if self._prepare():
             return True
         self._mind_the_end()
         self._mind_the_silence()

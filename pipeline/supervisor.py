@@ -29,6 +29,7 @@ from .supervision import StageState
 
 _TICK_S = 0.02
 _READY_TIMEOUT_S = 30.0
+_EVERY_FRAME_WAIT_S = 10.0
 _DRAIN_TIMEOUT_S = 60.0
 _STABLE_NS = 10_000_000_000
 _FAILED_STARTS = 3
@@ -177,9 +178,10 @@ class Supervisor:
             "log": self._on_log,
             "quit": lambda *_: self.finish(),
         }
-        # Live video is shown before any model is loaded.
+        # Live video is shown before any model is loaded; where no frame may go without its mask, all wait.
         live = any(is_live(address) for address in spec.sources)
-        self._ready_wait_s = 0.0 if live else config.replay.ready_wait_s
+        wait_s = max(config.replay.ready_wait_s, _EVERY_FRAME_WAIT_S if spec.every_frame else 0.0)
+        self._ready_wait_s = 0.0 if live else wait_s
         self.refused_messages = 0
         self._go_told = False
         self._finishing_ns = 0

@@ -21,6 +21,8 @@ from endostream.configs.schema import MemorySettings
 from endostream.pipeline.frame import ImageBgr, SizeHW, SourcePicture
 from endostream.pipeline.source import Source, SourceInfo, SourceOptions, is_live, open_source
 
+from .decoded import Decoded, keep, kept_path, load
+
 SCHEME = "memory:"
 _DEFAULT_FPS = Fraction(25)
 _TIME_TOLERANCE_S = 0.0005
@@ -42,13 +44,13 @@ class MemorySource:
             raise ConfigError(f"source: {address}; expected memory: and a recording or phantom:")
         with open_source(inner_address, SourceOptions(options.start_s, None, options.extra)) as inner:
             self.info = _info_of(address, inner.info, settings)
-            self._images, first_s = _decoded(inner, self.info.size_hw, settings.budget_mib << 20)
-            self.faults = dict(inner.faults)
+            decoded = _decoded(inner, self.info.size_hw, settings.budget_mib << 20, options)
+        self._images, self.faults = decoded.images, dict(decoded.faults)
         if not self._images:
             raise SourceMissing(f"source: {address}; no picture in it can be decoded")
         fps, length_s = self.info.fps, options.duration_s
         assert fps is not None
-        self._first_pts = round(first_s * fps)
+        self._first_pts = round(decoded.first_s * fps)
         self._frames = (
             len(self._images) if length_s is None else max(1, math.ceil((length_s - _TIME_TOLERANCE_S) * fps))
         )
@@ -91,19 +93,25 @@ def _info_of(address: str, inner: SourceInfo, settings: MemorySettings) -> Sourc
     )
 
 
-def _decoded(source: Source, size_hw: SizeHW, budget_bytes: int) -> tuple[list[ImageBgr], float]:
-    """The first pictures of ``source`` in one size, as many as fit into the budget, and the time of the first."""
+def _decoded(source: Source, size_hw: SizeHW, budget_bytes: int, options: SourceOptions) -> Decoded:
+    """The first pictures of ``source`` in one size, as many as fit into the budget; from where they were kept."""
     most = budget_bytes // (size_hw[0] * size_hw[1] * 3)
     if not most:
         raise ConfigError(
             f"memory.budget_mib: {budget_bytes >> 20}; expected room for one picture of {size_hw[1]} × {size_hw[0]}"
         )
+    path = kept_path(source.info.address, size_hw, most, options.start_s, options.extra)
+    if path is not None and (kept := load(path)) is not None:
+        return kept
     images: list[ImageBgr] = []
     first_s = 0.0
     for picture in itertools.islice(source, most):
         first_s = first_s if images else picture.time_s
         images.append(_resized(picture, size_hw))
-    return images, first_s
+    decoded = Decoded(images, first_s, dict(source.faults))
+    if path is not None and images:
+        keep(path, decoded)
+    return decoded
 
 
 def _resized(picture: SourcePicture, size_hw: SizeHW) -> ImageBgr:

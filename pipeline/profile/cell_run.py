@@ -5,35 +5,44 @@ is not counted; the machine is watched meanwhile.
 """
 
 import json
+import os
 import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from endostream.configs.errors import ConfigError
 from endostream.configs.load import load_config, parse_override
+from endostream.replay.decoded import VARIABLE
 
 from ..request import checked_request
 from .machine_watch import MachineWatch, Sample
 from .matrix import OPTION_OF, Cell
 
 COMMAND = (sys.executable, "-P", "-c", "from endostream.pipeline.cli import main; main()")
+_GLANCE_S = 0.5
 _LAST_WORDS = 2000
 _GRACE_S, _PATIENCE_S = 3.0, 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """How long each run is, and what else it is told: options of ``endostream replay``, as typed."""
+    """How long each run is, and what else it is told.
+
+    Attributes:
+        options: of ``endostream replay``, as typed.
+        decoded: folder of pictures decoded beforehand, None to have each run decode its own.
+    """
 
     warm_up_s: float
     duration_s: float
     options: tuple[str, ...] = ()
+    decoded: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +93,18 @@ def check_cell(cell: Cell, options: Sequence[str]) -> None:
     checked_request([cell.source], given["--sink"], None, loaded)
 
 
+def decode_beforehand(cells: Sequence[Cell], plan: RunPlan, folder: Path) -> RunPlan:
+    """Have every source of the cells decoded once, by a run that is not measured, and kept for the runs that are.
+
+    It warms up caches too: what is measured is never a program's first start on this machine.
+    """
+    glance = replace(plan, warm_up_s=0.0, duration_s=_GLANCE_S, decoded=folder)
+    once = {(cell.source, cell.size): cell for cell in reversed(cells) if not cell.is_live}
+    for cell in once.values():
+        run_cell(replace(cell, pace="back-to-back"), glance, folder)
+    return replace(plan, decoded=folder)
+
+
 def run_cell(cell: Cell, plan: RunPlan, folder: Path) -> Ran:
     """Run it to its end, or until we are interrupted."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +114,11 @@ def run_cell(cell: Cell, plan: RunPlan, folder: Path) -> Ran:
     with tempfile.TemporaryFile() as errors:
         started_ns = time.monotonic_ns()
         process = subprocess.Popen(
-            [*COMMAND, *words, *outputs], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors
+            [*COMMAND, *words, *outputs],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            env=os.environ | ({VARIABLE: str(plan.decoded)} if plan.decoded is not None else {}),
         )
         with MachineWatch(process.pid) as watch:
             exit_code = _wait(process)

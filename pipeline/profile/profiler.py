@@ -21,7 +21,7 @@ from endostream.configs.schema import frame_rate
 from ..environment import environment
 from ..trace_row import COLUMNS
 from .budget import Budget, Verdict, check
-from .cell_run import Ran, RunPlan, check_cell, run_cell
+from .cell_run import Ran, RunPlan, check_cell, decode_beforehand, run_cell
 from .chrome_trace import Event, run_events, write_trace
 from .external import MEASURER, ExternalCell, run_external
 from .frame_log import Span
@@ -93,12 +93,14 @@ def make_profile(request: ProfileRequest, say: Say) -> Made:
     machine, created = environment(), datetime.now(UTC).isoformat(timespec="seconds")
     everything: list[Cell | ExternalCell] = [*request.cells, *request.external]
     results: Results = [(cell, []) for cell in everything]
-    with FrameFile(request.out / "frames.csv") as frames:
+    with FrameFile(request.out / "frames.csv") as frames, _scratch(request) as decoded:
         try:
+            say("decoding beforehand")
+            plan = decode_beforehand(request.cells, request.plan, Path(decoded))
             for repeat in range(1, request.repeats + 1):
                 for cell, runs in results:
                     say(f"run {repeat} of {request.repeats}: {cell.name}")
-                    runs.append(_run(request, cell, repeat, frames))
+                    runs.append(_run(request, plan, cell, repeat, frames))
         except KeyboardInterrupt:
             say("interrupted: what is there so far is written")
             _write(request, results, machine, created)
@@ -114,11 +116,13 @@ def folder_ready(out: Path) -> None:
         raise SinkError(f"out: {out}; cannot be made ({error.strerror}). Try: --out DIR") from error
 
 
-def _run(request: ProfileRequest, cell: Cell | ExternalCell, repeat: int, frames: "FrameFile") -> RunResult:
+def _run(
+    request: ProfileRequest, plan: RunPlan, cell: Cell | ExternalCell, repeat: int, frames: "FrameFile"
+) -> RunResult:
     if isinstance(cell, ExternalCell):
         return run_external(cell, request.warm_up_s, request.duration_s, repeat)
-    with tempfile.TemporaryDirectory(prefix="endostream-profile-", dir=request.out) as scratch:
-        ran = run_cell(cell, request.plan, Path(scratch))
+    with _scratch(request) as scratch:
+        ran = run_cell(cell, plan, Path(scratch))
         window = Window(request.warm_up_s, period_ns(cell, ran.report), cell.paced)
         measured = _measured(ran, window)
         frames.add(cell.name, repeat, ran.log)
@@ -129,6 +133,10 @@ def _run(request: ProfileRequest, cell: Cell | ExternalCell, repeat: int, frames
         "errors": ran.errors.strip() if ran.exit_code else "",
     }
     return RunResult(measured, facts, ran.report, ran.samples, ran.started_ns)
+
+
+def _scratch(request: ProfileRequest) -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="endostream-profile-", dir=request.out)
 
 
 def _measured(ran: Ran, window: Window) -> Measured:

@@ -21,13 +21,20 @@ from endostream.pipeline.witness_measure import Measurement, WitnessError, calib
 SIZE_WH = (720, 576)
 BASE = "phantom:720x576@25"
 OURS = "endostream, resunet-small"
+_SHOWN = "y4mdec ! videoconvert ! ximagesink sync=false"
 PROGRAMS = {
     OURS: f"{ENDOSTREAM} live 'pipe:cat {{input}}' --sink window --quiet",
     "ffplay": "ffplay -loglevel error -fflags nobuffer -flags low_delay -framedrop -autoexit -f yuv4mpegpipe {input}",
     "mpv": "mpv --profile=low-latency --untimed --no-audio --no-terminal --vo=x11 {input}",
-    "GStreamer": "gst-launch-1.0 -q filesrc location={input} ! y4mdec ! videoconvert ! ximagesink sync=false",
+    "GStreamer, filesrc": f"gst-launch-1.0 -q filesrc location={{input}} ! {_SHOWN}",
+    "GStreamer, fdsrc": f"sh -c 'exec gst-launch-1.0 -q fdsrc ! {_SHOWN} < {{input}}'",
 }
-_BINARIES = {"ffplay": "ffplay", "mpv": "mpv", "GStreamer": "gst-launch-1.0"}
+_BINARIES = {
+    "ffplay": "ffplay",
+    "mpv": "mpv",
+    "GStreamer, filesrc": "gst-launch-1.0",
+    "GStreamer, fdsrc": "gst-launch-1.0",
+}
 _SETTLED_FRAMES = 25
 """The first second is left out for all: programs start, windows are placed."""
 

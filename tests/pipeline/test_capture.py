@@ -16,7 +16,7 @@ import pytest
 
 from endostream.configs.errors import SourceLost, SourceMissing
 from endostream.configs.schema import Config
-from endostream.pipeline.board import Board, Topology
+from endostream.pipeline.board import Board, Topology, packed_size
 from endostream.pipeline.capture import Capture
 from endostream.pipeline.control import PeerGone
 from endostream.pipeline.frame import FrameKey, ImageBgr, SourcePicture
@@ -173,6 +173,7 @@ def capture_rig(
     ):
         host = rig.host
         host.incarnation = incarnation
+        host.board.cell("overlay.prepared_size").value = packed_size((4, 6))
         video = LinkReader(context, host.endpoint(VIDEO), VIDEO, host.board, host.clock)
         notes = LinkReader(context, host.endpoint(NOTES), NOTES, host.board, host.clock)
         capture = Capture(host)
@@ -298,6 +299,20 @@ def test_live_never_waits_for_anybody(plans: dict[str, Plan]) -> None:
             assert counts["sent"] == 50
             assert counts["dropped.link_full"] == 42
         assert rig.keys == [(0, 0, seq) for seq in range(8)]
+
+
+def test_the_first_frame_waits_until_the_display_has_made_ready_for_its_size(plans: dict[str, Plan]) -> None:
+    plans["a"] = Plan((0, 1))
+    with capture_rig("a", mode="live", config=config_of(replay={"speed": "100x"}), go=False) as rig:
+        prepared = rig.board.cell("overlay.prepared_size")
+        prepared.value = 0
+        rig.rig.ours.send({"t": "go"})
+        looked = iter(range(3))
+        rig.until(lambda: next(looked, None) is None)
+        assert not rig.frames
+        prepared.value = packed_size((4, 6))
+        rig.until(lambda: rig.ends > 0)
+        assert [key[2] for key in rig.keys] == [0, 1]
 
 
 def test_live_frames_are_released_when_they_are_due(plans: dict[str, Plan]) -> None:

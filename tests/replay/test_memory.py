@@ -78,3 +78,43 @@ def test_a_live_source_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_said_by_its_name(tmp_path: Path) -> None:
     with pytest.raises(SourceMissing, match=r"none.avi; no such file"):
         open_source(f"memory:{tmp_path / 'none.avi'}")
+
+
+def test_what_was_decoded_is_kept_where_the_environment_says_so(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(clip, width=32, height=20) as source:
+        decoded = [pixels for *_, pixels in play(source)]
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    monkeypatch.setenv("ENDOSTREAM_DECODED", str(kept))
+    with opened(clip, width=32, height=20) as source:
+        assert [pixels for *_, pixels in play(source)] == decoded
+    (file,) = kept.glob("*.npy")
+    images = np.load(file)
+    np.save(file, np.zeros_like(images))
+    with opened(clip, width=32, height=20, fps=60) as source:
+        assert [np.frombuffer(pixels, np.uint8).max() for *_, pixels in play(source)] == [0] * len(decoded)
+    with opened(clip, width=16, height=20) as source:
+        assert np.frombuffer(play(source)[0][2], np.uint8).max() > 0
+
+
+@pytest.mark.parametrize("content", [b"", b"not an array"])
+def test_a_kept_file_that_cannot_be_read_is_decoded_again(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setenv("ENDOSTREAM_DECODED", str(tmp_path))
+    with opened(clip) as source:
+        decoded = [pixels for *_, pixels in play(source)]
+    (file,) = tmp_path.glob("*.npy")
+    file.write_bytes(content)
+    with opened(clip) as source:
+        assert [pixels for *_, pixels in play(source)] == decoded
+
+
+def test_a_folder_that_is_not_there_keeps_nothing(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENDOSTREAM_DECODED", str(tmp_path / "nowhere"))
+    with opened(clip) as source:
+        assert len(play(source)) == 12
