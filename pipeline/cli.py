@@ -30,6 +30,7 @@ from . import (
     log_lines,
 )
 from .cli_options import (
+    ONLY_CHECK,
     AsJson,
     Choice,
     ConfigFile,
@@ -363,8 +364,11 @@ def _run(
     record: Path | None = None,
     recorded_masks: bool = False,
 ) -> int:
-    from .request import checked_request
+    from .request import check_words, checked_request
 
+    if ctx.obj.get(ONLY_CHECK):
+        check_words(loaded.config, sinks)
+        return ExitCode.DONE
     log_lines.set_up(loaded.config.log.format)
     command = ["endostream", *ctx.obj["arguments"]]
     request = checked_request(

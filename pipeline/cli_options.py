@@ -12,6 +12,8 @@ import typer
 
 from endostream.configs.errors import ConfigError
 
+ONLY_CHECK = "only_check"
+"""Key of the context's object: the options are read and checked, and nothing is run."""
 SegmenterName = Annotated[
     str | None,
     typer.Option(

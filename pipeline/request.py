@@ -84,13 +84,9 @@ def checked_request(
         SourceMissing: nothing lies where a source should.
         SinkError: a sink or the report could never be written.
     """
+    specs = check_words(loaded.config, sinks, recorded_masks)
     if not recorded_masks:
-        check_segmenter_name(loaded.config.infer.segmenter)
         check_infer_host(loaded.config)
-    check_runtime_name(loaded.config.infer.runtime)
-    if loaded.config.metrics.listen:
-        listen_address(loaded.config.metrics.listen)
-    specs = [parse_sink(text) for text in sinks]
     request = RunRequest(
         list(sources),
         specs,
@@ -104,7 +100,6 @@ def checked_request(
         record,
         recorded_masks,
     )
-    _check_one_presents(specs)
     for address in sources:
         check_source(address)
     _check_places(request)
@@ -116,6 +111,18 @@ def checked_request(
     if record is not None or loaded.config.record.at_start:
         check_session_folder(new_session_folder(record, loaded.config.record.folder, datetime.now(UTC)))
     return request
+
+
+def check_words(config: Config, sinks: Sequence[str], recorded_masks: bool = False) -> list[SinkSpec]:
+    """The sinks taken apart. Raises ConfigError for what is wrong on any machine, whatever files and keys it has."""
+    if not recorded_masks:
+        check_segmenter_name(config.infer.segmenter)
+    check_runtime_name(config.infer.runtime)
+    if config.metrics.listen:
+        listen_address(config.metrics.listen)
+    specs = [parse_sink(text) for text in sinks]
+    _check_one_presents(specs)
+    return specs
 
 
 def check_infer_host(config: Config) -> None:

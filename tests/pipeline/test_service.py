@@ -57,6 +57,38 @@ def test_without_a_source_or_as_root_there_is_no_service(
 
 
 @pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (
+            ["--metrics", "99x"],
+            "endostream: metrics.listen: '99x'; expected HOST:PORT. Try: --metrics 127.0.0.1:9464",
+        ),
+        (["--segmenter", "no-such"], "endostream: segmenter: 'no-such'; "),
+        (["--runtime", "no-such"], "endostream: runtime: 'no-such'; "),
+        (["--sink", "no-such"], "endostream: sink: 'no-such'; "),
+        (["--set", "live.give_up_s=never"], "endostream: live.give_up_s: 'never' (--set); "),
+        (["--no-such"], "endostream: No such option: --no-such. Try: endostream live --help"),
+    ],
+)
+def test_what_the_service_could_never_run_with_is_refused(
+    arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["service", "print", "/dev/video0", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(line) and err.count("\n") == 1
+
+
+def test_settings_that_lie_in_a_file_are_read_where_it_is_there(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "e.yaml"
+    file.write_text("live:\n  give_up_s: never\n")
+    assert run_command(["service", "print", "/dev/video0", "--config", str(file)]) == 2
+    assert "live.give_up_s" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("word", "in_unit"),
     [
         ("plain", "plain"),
