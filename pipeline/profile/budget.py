@@ -8,17 +8,21 @@ how much worse B may be than A: ``0.5ms``, ``10%``.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from endostream.configs.errors import ConfigError
 
 from .bootstrap import FIGURES
+from .series import DEFINITIONS
 
 COUNTS = ("dropped", "deadline_misses", "failed")
 """Frames dropped for any cause, presented too late, presented with a failed mask."""
 STARTUP = ("first_picture", "first_mask")
+_OUTSIDE = "witness."
+"""How the names of series begin that are measured from outside."""
 _UNITS_MS = {"ms": 1.0, "us": 1e-3, "µs": 1e-3, "s": 1e3}
 _KEY = re.compile(r"(?P<series>[a-z_]+(?:\.[a-z_]+)*)\.(?P<figure>p50|p90|p99[._]9|p99|max|jitter)")
 _LIMIT = re.compile(r"\+?(?P<number>\d+(?:\.\d*)?|\.\d+)\s*(?P<unit>ms|us|µs|s|%|)")
@@ -91,7 +95,7 @@ def parse_budget(text: str, relative_allowed: bool = False) -> Budget:
     if not separator or number is None or (found is None and key not in (*COUNTS, *STARTUP)):
         raise ConfigError(
             f"budget: {text!r}; expected SERIES.FIGURE=LIMIT with FIGURE one of {', '.join(FIGURES)}, or one of "
-            f"{', '.join((*COUNTS, *STARTUP))}. Try: --budget video_delay.p99=5.75ms"
+            f"{', '.join((*COUNTS, *STARTUP))}. Try: --budget {_nearest_key(key)}"
         )
     unit, value = number["unit"], float(number["number"])
     if unit == "%":
@@ -113,6 +117,43 @@ def _figure(key: str, found: "re.Match[str] | None") -> str:
     return key if found is None else found["figure"].replace("p99.9", "p99_9")
 
 
+def _nearest_key(key: str) -> str:
+    """The key that was perhaps meant, with a limit."""
+    series = [f"{series}.{figure}" for series in DEFINITIONS for figure in FIGURES]
+    limits = dict.fromkeys(COUNTS, "0") | dict.fromkeys(STARTUP, "1.5s") | dict.fromkeys(series, "5.75ms")
+    near = next(iter(get_close_matches(key, limits, 1)), "video_delay.p99")
+    return f"{near}={limits[near]}"
+
+
+def refuse_unknown(budgets: Sequence[Budget], measured: Iterable[tuple[bool, Collection[str]]]) -> None:
+    """Refuse limits on a series that nothing here can have, before anything is run or held against them.
+
+    Args:
+        budgets: what was asked for.
+        measured: of each cell, whether it is measured from outside, and names of series it has besides the usual.
+
+    Raises:
+        ConfigError: with the nearest name there is.
+    """
+    known: set[str] = set()
+    for outside, names in measured:
+        known |= {*names, *(name for name in DEFINITIONS if name.startswith(_OUTSIDE) == outside)}
+    for budget in budgets:
+        if budget.series and budget.series not in known:
+            raise ConfigError(_unknown(budget, known))
+
+
+def _unknown(budget: Budget, known: set[str]) -> str:
+    begin, names = f"budget: {budget.text!r}; expected", ", ".join(sorted(known))
+    if budget.series in DEFINITIONS and budget.series.startswith(_OUTSIDE):
+        return f"{begin} a cell of --external, which alone has {_OUTSIDE}… series. Try: --external COMMAND"
+    if budget.series in DEFINITIONS:
+        return f"{begin} a series of --external: {names}. Try: a SOURCE, for a cell of our own"
+    near = next(iter(get_close_matches(budget.series, sorted(known), 1, 0.5)), "")
+    hint = f". Try: --budget {budget.text.replace(budget.series, near, 1)}" if near else ""
+    return f"{begin} SERIES one of {names}{hint}"
+
+
 def check(budgets: Sequence[Budget], cells: Sequence[dict[str, Any]]) -> Iterator[Verdict]:
     """Hold each cell against each budget."""
     for budget in budgets:
@@ -129,7 +170,7 @@ def concerns(budget: Budget, cell: dict[str, Any]) -> bool:
     """Whether a cell can have what the budget limits: series and starts are of one measurer, counts of all."""
     outside = "external" in cell["settings"]
     if budget.series:
-        return budget.series.startswith("witness.") == outside
+        return budget.series.startswith(_OUTSIDE) == outside
     return not (outside and budget.figure in (*STARTUP, "failed", "deadline_misses"))
 
 

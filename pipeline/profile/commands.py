@@ -3,7 +3,7 @@ spells them."""
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..report_table import format_ms, plain, table_of, widen
 from ..request import check_output_file, check_source
 from ..source import is_live
 from . import cfr
-from .budget import Verdict, check, parse_budget
+from .budget import Verdict, check, parse_budget, refuse_unknown
 from .cfr_page import cfr_page
 from .compare import Change, Comparison, check_changes, compare
 from .compare_page import compare_page
@@ -70,6 +70,8 @@ def profile_command(options: ProfileOptions) -> int:
         options.options,
         options.command,
     )
+    kinds = [(False, ())] * bool(request.cells) + [(True, ())] * bool(request.external)
+    refuse_unknown(request.budgets, kinds)
     made = make_profile(request, _quietly if options.quiet else _say)
     if options.as_json:
         json.dump(made.profile, sys.stdout, ensure_ascii=False)
@@ -166,6 +168,7 @@ def compare_command(
     """Compare two profiles; 5 if B is worse than a budget allows."""
     limits = [parse_budget(text, relative_allowed=True) for text in budgets]
     one, other = read_profile(before), read_profile(after)
+    refuse_unknown(limits, _series_in((*one["cells"], *other["cells"])))
     found = compare(one, other)
     verdicts = list(check_changes(limits, found))
     if html is not None:
@@ -181,8 +184,14 @@ def check_command(path: Path, budgets: Sequence[str]) -> int:
     """Hold what was measured before against budgets: 5 if one is broken."""
     if not budgets:
         raise ConfigError("check: no budget. Try: --budget video_delay.p99=5.75ms")
-    limits = [parse_budget(text) for text in budgets]
-    return int(ExitCode.CHECK) if _tell(list(check(limits, cells_in(path)))) else int(ExitCode.DONE)
+    limits, cells = [parse_budget(text) for text in budgets], cells_in(path)
+    refuse_unknown(limits, _series_in(cells))
+    return int(ExitCode.CHECK) if _tell(list(check(limits, cells))) else int(ExitCode.DONE)
+
+
+def _series_in(cells: Sequence[dict[str, Any]]) -> Iterator[tuple[bool, Collection[str]]]:
+    """As ``refuse_unknown`` wants it."""
+    return (("external" in cell["settings"], cell["series"].keys()) for cell in cells)
 
 
 class ProfileFailed(EndostreamError, RuntimeError):

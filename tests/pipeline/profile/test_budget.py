@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from endostream.configs.errors import ConfigError
-from endostream.pipeline.profile.budget import Budget, check, parse_budget
+from endostream.pipeline.profile.budget import Budget, check, parse_budget, refuse_unknown
 
 from .synthetic import measured, profile_of
 
@@ -33,6 +33,8 @@ def test_what_a_budget_reads_like(text: str, budget: tuple[str, str, float]) -> 
         ("video_delay.p99", "expected SERIES.FIGURE=LIMIT"),
         ("video_delay=5ms", "expected SERIES.FIGURE=LIMIT"),
         ("video_delay.p98=5ms", "with FIGURE one of p50, p90, p99, p99_9, max, jitter"),
+        ("video_delay.p09=5ms", "Try: --budget video_delay.p9"),
+        ("droped=0", "Try: --budget dropped=0$"),
         ("video_delay.p99=fast", "expected SERIES.FIGURE=LIMIT"),
         ("video_delay.p99=-1ms", "expected SERIES.FIGURE=LIMIT"),
         ("video_delay.p99=5", "expected a unit: ms, us or s. Try: --budget video_delay.p99=5ms"),
@@ -43,6 +45,27 @@ def test_what_a_budget_reads_like(text: str, budget: tuple[str, str, float]) -> 
 def test_what_is_no_budget_is_refused(text: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         parse_budget(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kinds", "message"),
+    [
+        ("infer.servce.p99=5ms", [(False, ())], "Try: --budget infer.service.p99=5ms$"),
+        ("witness.delay.p99=5ms", [(False, ())], "Try: --external COMMAND$"),
+        ("witness.dely.p99=5ms", [(False, ()), (True, ())], "Try: --budget witness.delay.p99=5ms$"),
+        ("video_delay.p99=5ms", [(True, ())], "expected a series of --external: witness.delay, "),
+        ("record.service.p99=5ms", [(False, ())], "expected SERIES one of annotation_delay, "),
+    ],
+)
+def test_a_series_that_nothing_here_can_have_is_refused(
+    text: str, kinds: list[tuple[bool, tuple[str, ...]]], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        refuse_unknown([parse_budget(text)], kinds)
+
+
+def test_a_series_of_a_report_is_known_though_no_profile_has_it() -> None:
+    refuse_unknown([parse_budget("record.service.p99=5ms")], [(False, ("record.service",))])
 
 
 def lines(folder: Path, *texts: str) -> list[str]:

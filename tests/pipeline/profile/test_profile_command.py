@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet
 import pytest
 
+from endostream.pipeline.cli import run_command
 from endostream.pipeline.trace_row import COLUMNS
 
 from ..end_to_end import COMMAND, HERE, PATIENCE_S, QUICK, small_video
@@ -63,7 +64,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
         "--launcher",
         "threads",
     )
-    budgets = ("--budget", "video_delay.max=100s", "--budget", "overlay.naps.p99=5ms")
+    budgets = ("--budget", "video_delay.max=100s", "--budget", "video_delay.max=0ms")
     length = ("--first-frames", "--duration", "2", "--repeats", "1", "--out", "made")
     done = profile(folder, small_video(folder), *arguments, *length, *budgets)
     with (folder / "made/frames.csv").open(newline="") as file:
@@ -76,11 +77,40 @@ def test_a_broken_budget_is_exit_code_five_and_a_line(made: Made) -> None:
     said = [line for line in made.done.stderr.splitlines() if "budget" in line]
     assert [line.startswith("budget kept: video_delay.max in") for line in said] == [True, True, False, False]
     assert all(
-        line.startswith("endostream: budget broken: overlay.naps.p99 in")
-        and line.endswith("limit 5 ms, nothing was measured")
+        line.startswith("endostream: budget broken: video_delay.max in") and "limit 0 ms, measured " in line
         for line in said[2:]
     )
     assert [verdict["kept"] for verdict in made.profile["budgets"]] == [True, True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("words", "begin"),
+    [
+        (
+            ["phantom:", "--out", "{out}"],
+            "budget: 'videodelay.p99=5ms'; expected SERIES one of annotation_delay, ",
+        ),
+        (["check", "{made}"], "budget: 'videodelay.p99=5ms'; expected SERIES one of annotation_delay, "),
+        (["compare", "{made}", "{made}"], "budget: 'videodelay.p99=5ms'; expected SERIES one of "),
+    ],
+)
+def test_a_misspelt_budget_is_refused_before_anything_runs_with_the_nearest_name(
+    made: Made, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], begin: str
+) -> None:
+    places = {"out": str(tmp_path / "p"), "made": str(made.folder)}
+    given = ["profile", *(word.format(**places) for word in words), "--budget", "videodelay.p99=5ms"]
+    assert run_command(given) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"endostream: {begin}")
+    assert line.endswith(". Try: --budget video_delay.p99=5ms")
+    assert not (tmp_path / "p").exists()
+
+
+def test_a_budget_of_the_witness_needs_a_cell_of_the_witness(
+    made: Made, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["profile", "check", str(made.folder), "--budget", "witness.delay.p99=5ms"]) == 2
+    assert capsys.readouterr().err.endswith("Try: --external COMMAND\n")
 
 
 def test_everything_is_written_and_nothing_else(made: Made) -> None:
