@@ -124,8 +124,16 @@ def run_cell(cell: Cell, plan: RunPlan, folder: Path) -> Ran:
             exit_code = _wait(process)
         errors.seek(0)
         said = errors.read().decode("utf-8", "replace")[-_LAST_WORDS:]
-    found = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-    return Ran(["endostream", *words], exit_code, started_ns, found, log, watch.samples, said)
+    return Ran(["endostream", *words], exit_code, started_ns, _read(report), log, watch.samples, said)
+
+
+def _read(report: Path) -> dict[str, Any]:
+    """The report; {} if there is none, or only a part, as on a full disk."""
+    try:
+        found: dict[str, Any] = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found
 
 
 def _wait(process: "subprocess.Popen[bytes]") -> int:

@@ -77,7 +77,7 @@ def profile_command(options: ProfileOptions) -> int:
         json.dump(made.profile, sys.stdout, ensure_ascii=False)
         print()
     elif not options.quiet:
-        print_profile(made.profile, options.out)
+        print_profile(made.profile, made.folder)
     _tell_failures(made.profile)
     broken = _tell(made.verdicts)
     return made.exit_code or (int(ExitCode.CHECK) if broken else int(ExitCode.DONE))

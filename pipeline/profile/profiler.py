@@ -1,9 +1,9 @@
 """Makes a profile: runs every cell as often as asked for, works the logs through, and writes all that comes of it.
 
-Into one folder: ``profile.json`` (everything), ``frames.csv`` (every frame of every run with every stamp; also
-``frames.parquet`` where pyarrow is installed), ``profile.html``, ``trace.json``. Repeats go round the cells in turn
-(1, 2, 3, 1, 2, 3 …), so that a slow minute of the machine does not fall on one cell alone. A cell that fails is told
-and the others go on.
+Into one folder (``out_folder.py``): ``profile.json`` (everything), ``frames.csv`` (every frame of every run with every
+stamp; also ``frames.parquet`` where pyarrow is installed), ``profile.html``, ``trace.json``. Repeats go round the cells
+in turn (1, 2, 3, 1, 2, 3 …), so that a slow minute of the machine does not fall on one cell alone. A cell that fails is
+told and the others go on.
 """
 
 import tempfile
@@ -27,6 +27,7 @@ from .external import MEASURER, ExternalCell, run_external
 from .frame_log import Span
 from .matrix import Cell
 from .measure import Measured, Window, measure_log, measure_rows
+from .out_folder import fresh_folder, put_in_place
 from .page import write_page
 from .report_page import profile_page
 from .result import KIND, SCHEMA, RunResult, cell_json, write_profile
@@ -75,9 +76,11 @@ class ProfileRequest:
 
 @dataclass(slots=True)
 class Made:
-    """What came of it: the profile as data, what its budgets say, and the worst exit code of its runs."""
+    """What came of it: the profile as data, where it lies, what its budgets say, and the first exit code of its runs
+    that is not 0."""
 
     profile: dict[str, Any]
+    folder: Path
     verdicts: list[Verdict] = field(default_factory=list)
     exit_code: int = 0
 
@@ -89,11 +92,25 @@ def make_profile(request: ProfileRequest, say: Say) -> Made:
     """
     for checked in request.cells:
         check_cell(checked, request.options)
-    folder_ready(request.out)
     machine, created = environment(), datetime.now(UTC).isoformat(timespec="seconds")
     everything: list[Cell | ExternalCell] = [*request.cells, *request.external]
     results: Results = [(cell, []) for cell in everything]
-    with FrameFile(request.out / "frames.csv") as frames, _scratch(request) as decoded:
+    with fresh_folder(request.out) as fresh:
+        interrupted = _interrupted(request, results, fresh, say)
+        if interrupted:
+            say("interrupted: what is there so far is written")
+        made = _write(request, results, fresh, machine, created)
+        made.folder = put_in_place(fresh, request.out, not interrupted and made.exit_code == 0)
+    if made.folder != request.out:
+        say(f"unfinished: what there is lies in {made.folder}; the earlier profile in {request.out} stays")
+    if interrupted:
+        raise KeyboardInterrupt
+    return made
+
+
+def _interrupted(request: ProfileRequest, results: Results, fresh: Path, say: Say) -> bool:
+    """Run all cells, the results go behind each; whether somebody ended it before."""
+    with FrameFile(fresh / "frames.csv") as frames, _scratch(fresh) as decoded:
         try:
             say("decoding beforehand")
             plan = decode_beforehand(request.cells, request.plan, Path(decoded))
@@ -102,18 +119,8 @@ def make_profile(request: ProfileRequest, say: Say) -> Made:
                     say(f"run {repeat} of {request.repeats}: {cell.name}")
                     runs.append(_run(request, plan, cell, repeat, frames))
         except KeyboardInterrupt:
-            say("interrupted: what is there so far is written")
-            _write(request, results, machine, created)
-            raise
-    return _write(request, results, machine, created)
-
-
-def folder_ready(out: Path) -> None:
-    """Make the folder; raises SinkError."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise SinkError(f"out: {out}; cannot be made ({error.strerror}). Try: --out DIR") from error
+            return True
+    return False
 
 
 def _run(
@@ -121,7 +128,7 @@ def _run(
 ) -> RunResult:
     if isinstance(cell, ExternalCell):
         return run_external(cell, request.warm_up_s, request.duration_s, repeat)
-    with _scratch(request) as scratch:
+    with _scratch(frames.path.parent) as scratch:
         ran = run_cell(cell, plan, Path(scratch))
         window = Window(request.warm_up_s, period_ns(cell, ran.report), cell.paced)
         measured = _measured(ran, window)
@@ -135,8 +142,8 @@ def _run(
     return RunResult(measured, facts, ran.report, ran.samples, ran.started_ns)
 
 
-def _scratch(request: ProfileRequest) -> "tempfile.TemporaryDirectory[str]":
-    return tempfile.TemporaryDirectory(prefix="endostream-profile-", dir=request.out)
+def _scratch(folder: Path) -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="run-", dir=folder)
 
 
 def _measured(ran: Ran, window: Window) -> Measured:
@@ -152,7 +159,9 @@ def period_ns(cell: Cell, report: dict[str, Any]) -> int | None:
     return int(1_000_000_000 / rate)
 
 
-def _write(request: ProfileRequest, results: Results, machine: dict[str, Any], created: str) -> Made:
+def _write(
+    request: ProfileRequest, results: Results, fresh: Path, machine: dict[str, Any], created: str
+) -> Made:
     cells = [_cell_json(cell, runs) for cell, runs in results if runs]
     verdicts, options = list(check(request.budgets, cells)), request.to_json()
     profile = {
@@ -169,11 +178,11 @@ def _write(request: ProfileRequest, results: Results, machine: dict[str, Any], c
         "cells": cells,
         "budgets": [verdict.to_json() for verdict in verdicts],
     }
-    write_profile(request.out / "profile.json", profile)
-    write_page(request.out / "profile.html", profile_page(profile))
-    write_trace(request.out / "trace.json", _events(results))
+    write_profile(fresh / "profile.json", profile)
+    write_page(fresh / "profile.html", profile_page(profile))
+    write_trace(fresh / "trace.json", _events(results))
     codes = [int(run.facts["exit_code"]) for _, runs in results for run in runs]
-    return Made(profile, verdicts, next((code for code in codes if code), 0))
+    return Made(profile, fresh, verdicts, next((code for code in codes if code), 0))
 
 
 def _cell_json(cell: Cell | ExternalCell, runs: Sequence[RunResult]) -> dict[str, Any]:
@@ -214,7 +223,7 @@ class FrameFile:
     """``frames.csv``: the logs of all runs behind one another, each line with its cell and repeat before it."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         try:
             self._file = path.open("w", encoding="utf-8", newline="")
         except OSError as error:
@@ -244,7 +253,7 @@ class FrameFile:
             return
         self._file.close()
         if find_spec("pyarrow") is not None:
-            write_parquet(self._path)
+            write_parquet(self.path)
 
 
 def write_parquet(path: Path) -> None:
