@@ -121,21 +121,21 @@ class RunWatch:
             self._records.popleft()
         self.ended = "has ended" if self._records[-1]["run"]["status"] == "ended" else ""
 
-    def view(self) -> Any:
-        """What there is to see now."""
+    def view(self, height: int | None = None) -> Any:
+        """What there is to see now, in ``height`` lines."""
         newest = self._records[-1]
-        return run_view(newest, rates_between(newest, self._records[0]), self.ended or self.silent)
+        return run_view(newest, rates_between(newest, self._records[0]), self.ended or self.silent, height)
 
 
 def _watch(run: LiveRun, interval_s: float) -> int:
     """Draw until the run ends or the user has seen enough; leaves the last picture on the terminal."""
     watch, console = RunWatch(run.directory, run.record), Console()
-    picture = Live(watch.view(), console=console, screen=True, auto_refresh=False)
+    picture = Live(watch.view(console.height), console=console, screen=True, auto_refresh=False)
     with contextlib.suppress(KeyboardInterrupt), _keys() as keys, picture:
         picture.refresh()
         while not watch.ended and not keys.quit_within(interval_s):
             watch.look()
-            picture.update(watch.view(), refresh=True)
+            picture.update(watch.view(console.height), refresh=True)
     console.print(watch.view())
     return 0
 

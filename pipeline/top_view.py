@@ -1,7 +1,8 @@
 """The pictures of ``endostream top``: two records of a run as tables for a terminal.
 
 Separate from the loop that shows them (``top.py``), so that each can be tested as text. It works out nothing: rates
-come from ``run_rates.py``; what was not measured reads "–", which is not 0.
+come from ``run_rates.py``; what was not measured reads "–", which is not 0. A line never wraps at 80 columns: numbers
+are short, and names give way.
 """
 
 from collections.abc import Iterable
@@ -18,21 +19,37 @@ _MIB = 1 << 20
 _STATE_COLOURS = {"running": "green", "starting": "yellow", "down": "bold red", "given_up": "bold red"}
 _MASK_COLOURS = {"fresh": "green", "held": "green", "stale": "yellow", "failed": "bold red", "absent": "blue"}
 _LAST_FAULTS = 3
+_HEAD_LINES = 2
 
 
-def run_view(record: Record, rates: dict[str, Any], ended: str = "") -> RenderableType:
-    """All of one run; ``ended`` says that it is over, or does not answer, "" while it goes on."""
-    # What matters most comes first: a small terminal shows as much as it has room for.
-    tables = [_delays(record, rates), _stages(record, rates), _sinks(record, rates), _links(record, rates)]
-    parts: list[RenderableType] = [_headline(record, ended), _state(record, rates), *_faults(record)]
-    parts += [table for table in tables if table.row_count]
-    return Group(*parts, _rings(record))
+def run_view(
+    record: Record, rates: dict[str, Any], ended: str = "", height: int | None = None
+) -> RenderableType:
+    """All of one run; ``ended`` says that it is over, or does not answer, "" while it goes on.
+
+    With ``height``, in lines, as many of its tables as there is room for, and the names of the others.
+    """
+    made = (_delays, _stages, _sinks, _links)  # what matters most comes first
+    tables = [table for make in made if (table := make(record, rates)).row_count]
+    lines = [*_headline(record, ended), *_state(record, rates), *_faults(record)]
+    if height is None:
+        return Group(*lines, *tables, _rings(record))
+    heights = [table.row_count + _HEAD_LINES for table in tables]
+    if len(lines) + sum(heights) < height:
+        return Group(*lines, *tables, _rings(record))
+    shown = 0
+    while len(lines) + sum(heights[: shown + 1]) < height:
+        shown += 1
+    names = ", ".join(f"{table.columns[0].header}s".partition(",")[0] for table in tables[shown:])
+    return Group(*lines, *tables[:shown], _line(f"A higher window shows more: {names}"))
 
 
 def list_view(records: Iterable[Record]) -> Table:
     """One line for each run."""
     columns = ("run", "mode", "sources", "segmenter", "pid", "up", "shown", "AI", "status")
     table = table_of("Runs", columns, 4)
+    for column in table.columns:
+        column.no_wrap = column.header not in ("sources", "segmenter")
     for record in records:
         run, frames = record["run"], record["frames"]
         table.add_row(
@@ -42,18 +59,40 @@ def list_view(records: Iterable[Record]) -> Table:
             plain(run["segmenter"]),
             str(run["pid"]),
             _clock(run["uptime_s"]),
-            f"{frames['presented']:,}",
+            _count(frames["presented"]),
             record["masks"]["state"],
             run["status"],
         )
     return table
 
 
-def _part(columns: Iterable[str], text_columns: int = 1) -> Table:
-    """A table without a title; the names in its first column stay whole where the terminal is narrow."""
-    table = table_of("", columns, text_columns)
-    table.columns[0].no_wrap, table.columns[0].overflow = True, "ellipsis"
+def _part(columns: Iterable[str], text_columns: int = 1, giving_way: Iterable[str] = ()) -> Table:
+    """A table without a title whose columns stay whole, but for those ``giving_way``, of ``_line`` cells."""
+    table, narrowed = table_of("", columns, text_columns), set(giving_way)
+    for column in table.columns:
+        column.no_wrap, column.overflow = column.header not in narrowed, "ellipsis"
     return table
+
+
+def _line(text: str, style: str = "") -> Text:
+    """Text that is cut short where there is no room."""
+    return Text(text.encode("utf-8", "backslashreplace").decode(), style, overflow="ellipsis", no_wrap=True)
+
+
+def _ms(value: float | None) -> str:
+    """Milliseconds in at most five characters; from 10 s on in seconds, with their unit."""
+    if value is None or value < 9_999.5:
+        return format_ms(value)
+    return f"{value / 1e3:.1f}s" if value < 999_950 else f"{value / 1e3:.0f}s"
+
+
+def _count(number: int) -> str:
+    """In at most seven characters; from a million on in millions."""
+    return f"{number:,}" if number < 1_000_000 else f"{number / 1e6:.2f}M"
+
+
+def _rate(per_s: float) -> str:
+    return f"{per_s:.1f}" if per_s < 999.95 else f"{per_s:.0f}"
 
 
 def _sources(record: Record) -> str:
@@ -67,37 +106,39 @@ def _clock(seconds: float) -> str:
     return f"{whole // 3600}:{whole // 60 % 60:02d}:{whole % 60:02d}"
 
 
-def _headline(record: Record, ended: str) -> Text:
+def _headline(record: Record, ended: str) -> list[Text]:
     run = record["run"]
-    line = Text(f"endostream {run['version']}  run {run['id']}  ", style="bold")
-    line.append(f"{run['mode']}, {_sources(record)}, {run['segmenter']}", style="not bold")
-    line.append(f" on {run['runtime']}" if run["runtime"] else "", style="not bold")
-    line.append(f"  up {_clock(run['uptime_s'])}  ", style="not bold")
+    line = _line(f"endostream {run['version']}  run {run['id']}  ", "bold")
+    line.append(f"up {_clock(run['uptime_s'])}  ", style="not bold")
     line.append(ended or run["status"], style="bold red" if ended else "bold green")
-    return line
+    on = f" on {run['runtime']}" if run["runtime"] else ""
+    return [line, _line(f"{run['mode']}, {run['segmenter']}{on}, {_sources(record)}")]
 
 
-def _state(record: Record, rates: dict[str, Any]) -> Text:
+def _state(record: Record, rates: dict[str, Any]) -> list[Text]:
     masks, frames = record["masks"], record["frames"]
-    age = "" if masks["age_ms"] is None else f", mask {format_ms(masks['age_ms'])} ms old"
-    line = Text("AI ")
-    line.append(masks["state"], style=_MASK_COLOURS[masks["state"]])
-    line.append(
-        f"{age}   {rates['presented_fps']:.1f} pictures/s shown, {rates['masks_per_s']:.1f} masks/s   "
+    first, second = _line("AI "), _line(f"captured {frames['captured']:,}, ")
+    first.append(masks["state"], style=_MASK_COLOURS[masks["state"]])
+    if masks["age_ms"] is not None:
+        age = _ms(masks["age_ms"])
+        first.append(f", mask {age} old" if age.endswith("s") else f", mask {age} ms old")
+    first.append(
+        f"   {_rate(rates['presented_fps'])} pictures/s shown, {_rate(rates['masks_per_s'])} masks/s"
     )
-    line.append(f"captured {frames['captured']:,}, presented {frames['presented']:,}, ")
-    dropped = {cause: count for cause, count in frames["dropped"].items() if count}
-    line.append(f"dropped {format_drops(dropped)}", style="bold red" if dropped else "")
-    line.append(f", not shown {frames['not_shown']:,}" if frames.get("not_shown") else "", style="bold red")
     silent_s = frames["since_presented_s"]
     if silent_s is not None and silent_s > 1 and record["run"]["status"] == "running":
-        line.append(f"   no picture for {silent_s:.1f} s", style="bold red")
-    return line
+        first.append(f"   no picture for {silent_s:.1f} s", style="bold red")
+    second.append(f"presented {frames['presented']:,}, ")
+    if frames.get("not_shown"):
+        second.append(f"not shown {frames['not_shown']:,}, ", style="bold red")
+    dropped = {cause: count for cause, count in frames["dropped"].items() if count}
+    second.append(f"dropped {format_drops(dropped)}", style="bold red" if dropped else "")
+    return [first, second]
 
 
 def _delays(record: Record, rates: dict[str, Any]) -> Table:
-    recent = f"last {rates['seconds']:.0f} s"
-    table = _part(("Delay, ms", f"{recent}: p50", "p99", "max", "run: p50", "p99", "p99.9", "max", "n"))
+    recent = f"{min(rates['seconds'], 999):.0f} s p50"
+    table = _part(("Delay, ms", recent, "p99", "max", "run p50", "p99", "p99.9", "max", "n"))
     words = {
         "video_delay": "video delay",
         "annotation_delay": "annotation delay",
@@ -113,13 +154,14 @@ def _delays(record: Record, rates: dict[str, Any]) -> Table:
                 now["max"],
                 *(whole[key] for key in ("p50", "p99", "p99_9", "max")),
             ]
-            table.add_row(text, *map(format_ms, cells), f"{whole['n']:,}")
+            table.add_row(text, *map(_ms, cells), _count(whole["n"]))
     return table
 
 
 def _stages(record: Record, rates: dict[str, Any]) -> Table:
-    columns = ("Stage", "state", "pid", "CPU%", "MiB", "starts", "1/s", "work p50", "p99", "wait p50", "p99")
+    columns = ("Stage", "state", "pid", "CPU%", "MiB", "life", "1/s", "work p50", "p99", "wait p50", "p99")
     table = _part(columns, 2)
+    table.padding = (0, 0)  # the widest there is: 79 columns
     for name in ("capture", "preprocess", "infer", "overlay", "record"):
         if name not in record["stages"]:
             continue
@@ -133,44 +175,43 @@ def _stages(record: Record, rates: dict[str, Any]) -> Table:
             DASH if now["cpu_percent"] is None else f"{now['cpu_percent']:.0f}",
             DASH if stage["resident_bytes"] is None else f"{stage['resident_bytes'] / _MIB:.0f}",
             Text(str(stage["restarts"] + 1), style="bold red" if stage["restarts"] else ""),
-            f"{now['processed_per_s']:.1f}",
-            *map(format_ms, times),
+            _rate(now["processed_per_s"]),
+            *map(_ms, times),
         )
     return table
 
 
 def _links(record: Record, rates: dict[str, Any]) -> Table:
-    table = _part(("Link", "under way", "1/s", "sent", "lost", "refused", "dropped"))
+    columns = ("Link", "under way", "1/s", "sent", "lost", "refused", "dropped")
+    table = _part(columns, giving_way=("dropped",))
     for name, link in record["links"].items():
         lost = link["lost_with_stage"]
         table.add_row(
             name,
-            str(link["in_flight"]),
-            f"{rates['links'][name]['sent_per_s']:.1f}",
-            f"{link['sent']:,}",
-            f"{lost:,}",
-            f"{link['refused']:,}",
-            format_drops(link["dropped"]),
+            _count(link["in_flight"]),
+            _rate(rates["links"][name]["sent_per_s"]),
+            _count(link["sent"]),
+            _count(lost),
+            _count(link["refused"]),
+            _line(format_drops(link["dropped"])),
         )
     return table
 
 
 def _sinks(record: Record, rates: dict[str, Any]) -> Table:
-    table = _part(("Sink", "lag p50", "p99", "1/s", "written", "dropped", "free GB"))
+    columns = ("Sink", "lag p50", "p99", "1/s", "written", "dropped", "free GB")
+    table = _part(columns, giving_way=("Sink", "dropped"))
     for label, sink in record["sinks"].items():
-        now, free = rates["sinks"][label], sink["free_bytes"]
-        name = (
-            f"{plain(label)}  [bold red]failed: {plain(sink['failed'])}[/]"
-            if sink["failed"]
-            else plain(label)
-        )
+        now, free, name = rates["sinks"][label], sink["free_bytes"], _line(label)
+        if sink["failed"]:
+            name = _line(f"failed: {sink['failed']}  {label}", "bold red")
         table.add_row(
             name,
-            format_ms(now["write_delay"]["p50"]),
-            format_ms(now["write_delay"]["p99"]),
-            f"{now['written_per_s']:.1f}",
-            f"{sink['written']:,}",
-            format_drops(sink["dropped"]),
+            _ms(now["write_delay"]["p50"]),
+            _ms(now["write_delay"]["p99"]),
+            _rate(now["written_per_s"]),
+            _count(sink["written"]),
+            _line(format_drops(sink["dropped"])),
             DASH if free is None else f"{free / 1e9:.1f}",
         )
     return table
@@ -181,7 +222,7 @@ def _rings(record: Record) -> Text:
         f"{ring['role']} {ring['slots']} × {ring['size_hw'][1]} × {ring['size_hw'][0]}, {ring['bytes'] / _MIB:.0f} MiB"
         for ring in record["rings"]
     ]
-    return Text(f"Rings: {'; '.join(rings) or DASH}")
+    return _line(f"Rings: {'; '.join(rings) or DASH}")
 
 
 def _faults(record: Record) -> list[Text]:
@@ -193,5 +234,5 @@ def _faults(record: Record) -> list[Text]:
             if fault["what"].startswith(fault["where"])
             else f"{fault['where']}: {fault['what']}"
         )
-        lines.append(Text(f"  {_clock(fault['at_s'])}  {what}", overflow="ellipsis", no_wrap=True))
+        lines.append(_line(f"  {_clock(fault['at_s'])}  {what}"))
     return lines

@@ -55,11 +55,11 @@ def busy_run() -> Supervisor:
 
 def test_the_head_says_which_run_it_is_and_how_the_ai_does() -> None:
     supervisor = busy_run()
-    first, second = text_of(record_at(supervisor, 1.0)).splitlines()[:2]
-    assert supervisor.outcome.run_id in first
-    assert "live, phantom:320x240, resunet-small" in first and first.rstrip().endswith("running")
-    assert second.startswith("AI held, mask 80.00 ms old")
-    assert "captured 1,250, presented 1,245, dropped 5 (superseded 5), not shown 12" in second
+    first, second, third, fourth = text_of(record_at(supervisor, 1.0)).splitlines()[:4]
+    assert supervisor.outcome.run_id in first and first.rstrip().endswith("running")
+    assert second.rstrip() == "live, resunet-small, phantom:320x240"
+    assert third.startswith("AI held, mask 80.00 ms old")
+    assert fourth.rstrip() == "captured 1,250, presented 1,245, not shown 12, dropped 5 (superseded 5)"
 
 
 def test_delays_of_the_last_seconds_stand_beside_those_of_the_run() -> None:
@@ -67,7 +67,7 @@ def test_delays_of_the_last_seconds_stand_beside_those_of_the_run() -> None:
     older = record_at(supervisor, 1.0)
     supervisor.board.histogram("video_delay").record(3_000_000)
     text = text_of(record_at(supervisor, 11.0), older)
-    assert "last 10 s" in text
+    assert "10 s p50" in text
     recent_p50, recent_p99, recent_max, p50, p99, p99_9, most, count = cells_of(text, "video delay")
     assert (recent_p50, recent_p99) == (recent_max, recent_max) and recent_max.startswith("3.0")
     assert (p50[:2], p99[:2], p99_9, most, count) == ("50", "99", "100", "100", "101")
@@ -98,6 +98,84 @@ def test_faults_are_counted_and_the_last_ones_shown() -> None:
         f"0:01:{number - 60:02d}  infer: killed {number}" for number in range(68, 71)
     ]
     assert "infer: killed 67" not in "".join(lines)
+
+
+MILLIONS = (
+    "capture.captured",
+    "overlay.presented",
+    "capture-overlay.sent",
+    "sink0.written",
+    "overlay.not_shown",
+)
+
+
+def slow_run() -> dict[str, Any]:
+    """The record of a run where every number is as long as it gets."""
+    supervisor = supervisor_of(
+        f"/srv/{'long/' * 20}a.avi", sinks=(f"video:/srv/{'long/' * 20}o.mkv", "jsonl:o")
+    )
+    set_cells(supervisor.board, dict.fromkeys(MILLIONS, 98_765_432))
+    set_cells(
+        supervisor.board, {"overlay.mask_age_ns": 98_765_400_000_000, "infer.state": StageState.GIVEN_UP}
+    )
+    for name in (
+        "capture-overlay.dropped.superseded",
+        "capture-overlay.dropped.link_full",
+        "sink0.dropped.sink_full",
+    ):
+        set_cells(supervisor.board, {name: 98_765_432})
+    series = (
+        "video_delay",
+        "annotation_delay",
+        "release_lateness",
+        "present_interval",
+        "infer.wait",
+        "overlay.service",
+    )
+    for name in (*series, "sink0.write_delay"):
+        supervisor.board.histogram(name).record(12_345_600_000)
+    events = [(supervisor.outcome.started_ns, "infer", "killed by SIGKILL; " * 9)] * 9
+    supervisor.outcome.events += events
+    stages = ("capture", "preprocess", "infer", "overlay")
+    return record_at(
+        supervisor, 11.0, **{it: {"pid": 4194304, "resident_bytes": 90_000 << 20} for it in stages}
+    )
+
+
+def lines_at(record: dict[str, Any], width: int, height: int | None) -> list[str]:
+    """What a terminal of this width shows, without what a wider one would cut."""
+    console = Console(width=width, file=io.StringIO(), record=True)
+    console.print(run_view(record, rates_between(record, earlier_record()), "", height))
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+def earlier_record() -> dict[str, Any]:
+    """The same ten seconds earlier."""
+    sinks = (f"video:/srv/{'long/' * 20}o.mkv", "jsonl:o")
+    supervisor = supervisor_of(f"/srv/{'long/' * 20}a.avi", sinks=sinks)
+    set_cells(supervisor.board, dict.fromkeys(MILLIONS, 98_764_432))
+    return record_at(supervisor, 1.0)
+
+
+def test_no_line_wraps_at_80_columns_and_no_number_is_cut() -> None:
+    narrow, wide = lines_at(slow_run(), 80, None), lines_at(slow_run(), 400, None)
+    assert len(narrow) == len(wide)  # a line that wraps is two
+    assert max(map(len, narrow)) <= 80
+    assert cells_of("\n".join(narrow), "video delay")[-1] == "1"
+    (delay,) = [line for line in narrow if line.startswith("video delay")]
+    assert delay.split()[2:] == ["12.3s"] * 7 + ["1"] and "…" not in delay
+    (infer,) = [line for line in narrow if line.startswith("infer ")]
+    assert infer.startswith("infer      given up 4194304") and "…" not in infer
+    (sink,) = [line for line in narrow if line.startswith("video:")]
+    assert "98.77M" in sink and "12.3s" in sink
+
+
+def test_a_terminal_of_24_lines_is_not_overrun_and_names_what_it_has_no_room_for() -> None:
+    lines = lines_at(slow_run(), 80, 24)
+    assert len(lines) <= 24
+    assert lines[-1] == "A higher window shows more: Sinks, Links"
+    record = slow_run()
+    assert lines_at(record, 80, 60) == lines_at(record, 80, None)
 
 
 def test_words_of_others_are_never_read_as_colours() -> None:
