@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .board import packed_size
 from .frame import ImageBgr, SizeHW
 from .host import CAPTURED, PRESENTED, RingLease, StageHost
 from .hud import warm_up_hud
@@ -43,8 +42,6 @@ class Easel:
         self._pool = SlotPool(0)
         self._private: ImageBgr = np.empty((0, 0, 3), np.uint8)
         self.coming_size: SizeHW | None = None
-        self._prepared = host.board.cell("overlay.prepared_size")
-        self._prepared.value = 0
         host.on_ring = self._expect
 
     def share(self) -> None:
@@ -55,14 +52,12 @@ class Easel:
         if role == CAPTURED:
             self.coming_size = size_hw
 
-    def prepare(self) -> bool:
-        """Make ready what the pictures to come need; whether there was anything to do."""
-        if self.coming_size is None:
-            return False
-        if self._fit(self.coming_size):
-            self._prepared.value = packed_size(self.coming_size)
-        self.coming_size = None
-        return True
+    def prepare(self) -> SizeHW | None:
+        """Make ready what the pictures to come need; returns their size, None if there was nothing to do."""
+        size_hw, self.coming_size = self.coming_size, None
+        if size_hw is not None:
+            self._fit(size_hw)
+        return size_hw
 
     def _fit(self, size_hw: SizeHW) -> bool:
         """Make ready for pictures of ``size_hw``; False if every-frame mode has to wait for it."""

@@ -14,6 +14,7 @@ from fractions import Fraction
 
 import cv2
 
+from .board import packed_size
 from .easel import Canvas, Easel
 from .frame import Annotation, Box, Frame, FrameKey, ImageBgr, MaskState, Presented, SizeHW, Stamp
 from .handover import Handover, RecordingState, needs_picture
@@ -89,6 +90,9 @@ class Presenter:
         self._blanker = Blanker() if config.record.blank_outside_view else None
         # Where a key may start a recording, the ring is there before: making it would cost the video some frames.
         self._easel = Easel(host, shared or bool(host.spec.session and host.spec.presenting == "window"))
+        self._getting_ready: SizeHW | None = None
+        self._prepared_size = board.cell("overlay.prepared_size")
+        self._prepared_size.value = 0
         self._handover = Handover(host, self._settle, self._easel.share)
         self._tally = PresentTally(board)
         self._losses = LossLog(self._tally.next_key())
@@ -158,12 +162,16 @@ class Presenter:
             self.host.poll(20.0)
 
     def _prepare(self) -> bool:
-        """Make ready for pictures of the size to come; whether there was anything to do."""
-        coming = self._easel.coming_size
-        if not self._easel.prepare():
-            return False
-        if self._operator is not None and coming is not None:
-            self._operator.expect(coming)
+        """Make ready for pictures of the size to come, and say so once it is done; whether there was anything to do."""
+        size_hw = self._easel.prepare()
+        if size_hw is not None:
+            self._getting_ready = size_hw
+            if self._operator is not None:
+                self._operator.expect(size_hw)
+        waits_for = self._getting_ready
+        if waits_for is None or (isinstance(self._sink, WindowSink) and not self._sink.fits(waits_for)):
+            return size_hw is not None
+        self._prepared_size.value, self._getting_ready = packed_size(waits_for), None
         return True
 
     def _patience_ms(self) -> float:

@@ -107,6 +107,8 @@ class WindowLoop:
         else:
             self._ring.close()
         self._ring, self._shown = FrameRing(Block(fd, shape.total_bytes), shape), None
+        self._draw()  # a window of another size pays for its memory now
+        self._control.send({"t": "fitted", "size_hw": list(shape.size_hw)})
 
     # Drawing
 

@@ -64,6 +64,7 @@ class WindowSink:
         self._backoff_ns = _FIRST_RESTART_NS
         self._ring: FrameRing | None = None
         self._handed: SizeHW | None = None
+        self._fitted: SizeHW | None = None
         self._number = self._awaited = self._awaited_ns = 0
         self._failure = self._lost_because = ""
         self._recording: dict[str, Any] | None = None
@@ -112,6 +113,10 @@ class WindowSink:
         if self._open and self._handed != size_hw:
             self._send({"t": "pictures", "size_hw": list(size_hw)}, (self._ring.block.fd,))
             self._handed = size_hw
+
+    def fits(self, size_hw: SizeHW) -> bool:
+        """Whether the window has drawn once at the size for such pictures, or is lost, and not to be waited for."""
+        return bool(self._lost_ns) or self._fitted == size_hw
 
     def write(self, presented: Presented) -> None:
         """Show the picture if the window is ready for one, and wait for it as long as ``patience_ns``.
@@ -205,6 +210,8 @@ class WindowSink:
             key, before = message.pop("key"), self._view
             self._view = WindowView(**message)
             self._requests.append(WindowRequest("view", key, _difference(before, self._view)))
+        elif kind == "fitted":
+            self._fitted = (message["size_hw"][0], message["size_hw"][1])
         elif kind == "open":
             self._on_open()
         elif kind == "failed":
@@ -216,6 +223,8 @@ class WindowSink:
             away_s = (self._clock.now_ns() - self._lost_ns) / 1e9
             self._notes.append(("info", f"window: is back after {away_s:.1f} s"))
             self._lost_ns = 0
+        if self._ring is not None:
+            self.expect(self._ring.shape.size_hw)
         if self._recording is not None:
             self._send(self._recording)
 
@@ -238,7 +247,7 @@ class WindowSink:
         fd = self._theirs.fileno()
         view = json.dumps(asdict(self._view))
         command = [sys.executable, "-P", "-m", "endostream.pipeline.window_process", str(fd), view]
-        self._failure, self._awaited, self._handed = "", 0, None
+        self._failure, self._awaited, self._handed, self._fitted = "", 0, None, None
         self._started_ns = self._clock.now_ns()
         try:
             # Display libraries complain on stderr at each attempt; what matters comes as a message.

@@ -115,6 +115,19 @@ def test_a_picture_appears_byte_for_byte_in_a_window_of_its_size(sink: WindowSin
     np.testing.assert_array_equal(screen[top : top + HEIGHT, left : left + WIDTH], image)
 
 
+def test_it_says_when_it_has_made_ready_for_pictures_of_a_size(sink: WindowSink, display: XDisplay) -> None:
+    sink.expect((HEIGHT, WIDTH))  # the window is not there yet
+    assert not sink.fits((HEIGHT, WIDTH))
+
+    def fits() -> bool:
+        sink.service()
+        return sink.fits((HEIGHT, WIDTH))
+
+    wait_until(fits, "the window to fit")
+    assert not sink.fits((HEIGHT + 2, WIDTH))
+    assert display.window()
+
+
 def test_keys_become_requests(sink: WindowSink, display: XDisplay) -> None:
     show(sink)
     pressed = [press(sink, display, key) for key in ("q", "Q", "Escape", "s", "r", "h", "question")]
