@@ -21,7 +21,6 @@ from .host import RunSpec, StageHost
 from .ring import Block
 from .worker import BROKEN, run_stage
 
-
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     "PYDANTIC_DISABLE_PLUGINS": "__all__",  # looking for them reads every package's metadata: 10 ms in each process
