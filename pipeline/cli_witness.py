@@ -58,7 +58,7 @@ def play(
     from . import witness_play as sender
     from .clock import MonotonicClock
 
-    plan = sender.planned(frames, dict(map(sender.parse_fault, faults or [])))
+    plan = sender.planned(frames, sender.faults_of(faults or []))
     fps = _rate(source, rate)
     base = sender.base_pictures(source)
     slots = sender.SlotLog(log)
@@ -115,6 +115,9 @@ def measure(
             out, {**result, "sightings": [[each.number, each.after_ns, each.by_ns] for each in measured.seen]}
         )
     print(json.dumps(result, indent=2) if as_json else measured_text(result))
+    if measured.incomplete:
+        print(f"endostream: witness: {measured.incomplete}", file=sys.stderr)
+        return ExitCode.FAILED
     return ExitCode.DONE
 
 

@@ -27,7 +27,7 @@ import numpy as np
 
 from endostream.configs.errors import ConfigError, EndostreamError, ExitCode
 
-from .witness_play import Slot, parse_fault, planned
+from .witness_play import Slot, faults_of, planned
 from .witness_verdict import Seen, Verdict, judge, summary_ms
 from .witness_window import SIZE_WH
 
@@ -35,6 +35,7 @@ _XVFB_SCREEN = "1920x1200x24"
 _START_TIMEOUT_S = 20.0
 _GRACE_S = 3.0
 _LINGER_S = 0.5
+_HANG_UP_S = 1.0
 _OUR_CLI = "from endostream.pipeline.cli import main; main()"
 
 
@@ -70,7 +71,7 @@ class Measurement:
 
 @dataclass(slots=True)
 class Measured:
-    """What came of it."""
+    """What came of it; ``incomplete`` says why not all frames were sent, "" where they were."""
 
     verdict: Verdict
     seen: list[Seen]
@@ -79,6 +80,7 @@ class Measured:
     unreadable: int
     exit_code: int | None
     said: str = ""
+    incomplete: str = ""
 
 
 @contextmanager
@@ -115,7 +117,7 @@ def measure(asked: Measurement) -> Measured:
     """
     if "{input}" not in asked.command:
         raise ConfigError(f"witness: {asked.command!r}; expected {{input}} where the pipe's path goes")
-    planned(asked.slots, dict(map(parse_fault, asked.faults)))
+    planned(asked.slots, faults_of(asked.faults))
     with (
         x_display(asked.display) as display,
         tempfile.TemporaryDirectory(prefix="endostream-witness-") as folder,
@@ -137,9 +139,21 @@ def measure(asked: Measurement) -> Measured:
         slots = [Slot(**json.loads(line)) for line in log.read_text().splitlines()] if log.exists() else []
     if not seen:
         tail = words.strip().splitlines()[-1:] or ["it said nothing"]
-        raise WitnessError(f"witness: {asked.command}; no code was seen on {display} ({tail[0][:200]})")
-    verdict = judge(seen, slots, float(1e9 / asked.fps))
-    return Measured(verdict, seen, slots, facts["looks"], facts["unreadable"], code, words)
+        ended = "" if code is None else f"exit code {code}, "
+        raise WitnessError(
+            f"witness: {asked.command}; no code was seen on {display} ({ended}{tail[0][:200]})"
+        )
+    verdict = judge(seen, slots or None, float(1e9 / asked.fps))
+    incomplete = _incomplete(asked, slots, code)
+    return Measured(verdict, seen, slots, facts["looks"], facts["unreadable"], code, words, incomplete)
+
+
+def _incomplete(asked: Measurement, slots: Sequence[Slot], code: int | None) -> str:
+    """Why the sender did not get to its end, in a line; "" if it did."""
+    if len(slots) == asked.slots:
+        return ""
+    ended = "it took no more" if code is None else f"it ended with exit code {code}"
+    return f"{asked.command}: {ended} after {len(slots)} of {asked.slots} frames"
 
 
 def calibrate(display: str | None, trials: int, rest_ms: float) -> dict[str, Any]:
@@ -241,16 +255,32 @@ def _send(asked: Measurement, pipe: Path, log: Path, program: "subprocess.Popen[
     words += [word for fault in asked.faults for word in ("--fault", fault)]
     sender = subprocess.Popen([sys.executable, "-P", "-c", _OUR_CLI, *words], stderr=subprocess.PIPE)
     deadline = time.monotonic() + _START_TIMEOUT_S * 2 + float(asked.slots / asked.fps) * 1.5
-    while sender.poll() is None:
-        if program.poll() is not None or time.monotonic() > deadline:
-            sender.terminate()
-            break
-        time.sleep(0.05)
-    _, complaint = sender.communicate(timeout=_START_TIMEOUT_S)
+    try:
+        while sender.poll() is None:
+            if program.poll() is not None or time.monotonic() > deadline:
+                _let_end(sender, program, _HANG_UP_S + float(2 / asked.fps))
+                break
+            time.sleep(0.05)
+        _, complaint = sender.communicate(timeout=_START_TIMEOUT_S)
+    finally:
+        if sender.poll() is None:
+            _end(sender)
     if sender.returncode not in (0, -signal.SIGTERM) and program.poll() is None:
         raise WitnessError(
             f"witness: the sender failed ({complaint.decode(errors='replace').strip()[-300:]})"
         )
+
+
+def _let_end(
+    sender: "subprocess.Popen[bytes]", program: "subprocess.Popen[bytes]", patience_s: float
+) -> None:
+    """Without a reader of its pipe the sender ends by itself and writes its log; one that waits for one is ended."""
+    with suppress(ProcessLookupError):
+        os.killpg(program.pid, signal.SIGTERM)
+    try:
+        sender.wait(patience_s)
+    except subprocess.TimeoutExpired:
+        sender.terminate()
 
 
 def _end_group(program: "subprocess.Popen[bytes]") -> int | None:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import islice
@@ -32,6 +32,8 @@ _BASE_FRAMES = 50
 """Pictures under the codes, played again and again; 2 s at 25 fps."""
 _OPEN_TIMEOUT_S = 30.0
 _FAULT = re.compile(r"(drop|repeat|swap|tear)@(\d+)")
+_CONCERNED = {"drop": (0,), "repeat": (0, 1), "swap": (0, 1), "tear": (-1, 0)}
+"""Frames that a fault at N needs, from N on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,19 @@ def parse_fault(text: str) -> tuple[int, str]:
     if match is None:
         raise ConfigError(f"fault: {text!r}; expected drop@N, repeat@N, swap@N or tear@N")
     return int(match[2]), match[1]
+
+
+def faults_of(texts: Iterable[str]) -> dict[int, str]:
+    """Faults by frame; raises ConfigError for two that concern the same frame, for one would undo the other."""
+    faults: dict[int, str] = {}
+    taken: dict[int, str] = {}
+    for text in texts:
+        at, kind = parse_fault(text)
+        for frame in _CONCERNED[kind]:
+            if (other := taken.setdefault(at + frame, text)) is not text:
+                raise ConfigError(f"fault: {text} and {other} both concern frame {at + frame}; expected one")
+        faults[at] = kind
+    return faults
 
 
 def planned(slots: int, faults: dict[int, str]) -> list[tuple[int | None, int | None, str]]:

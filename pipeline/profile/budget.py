@@ -159,7 +159,7 @@ def check(budgets: Sequence[Budget], cells: Sequence[dict[str, Any]]) -> Iterato
     for budget in budgets:
         concerned = [cell for cell in cells if concerns(budget, cell)]
         if not concerned:
-            yield Verdict(budget, "no cell", None, None, False)
+            yield Verdict(budget, "no cell", None, None, False, _unit(budget))
         for cell in concerned:
             measured, interval, unit = _measured(budget, cell)
             kept = measured is not None and measured <= budget.limit
@@ -186,6 +186,13 @@ def _measured(budget: Budget, cell: dict[str, Any]) -> tuple[float | None, tuple
         known = [time for time in times if time is not None]
         return (max(known) if known and len(known) == len(times) else None), None, "s"
     return count_of(cell, budget.figure), None, "frames"
+
+
+def _unit(budget: Budget) -> str:
+    """Of the limit: of a count frames, of a start seconds."""
+    if budget.series:
+        return "ms"
+    return "s" if budget.figure in STARTUP else "frames"
 
 
 def count_of(cell: dict[str, Any], name: str) -> float | None:

@@ -14,7 +14,7 @@ from .degradation import Degradation
 from .page import DASH, Html, charts, element, figure, interval, items, join, ms, page, table, words_table
 from .report_charts import cdf_chart
 from .waterfall import waterfall
-from .words import machine_line, software_line
+from .words import command_line, machine_line, software_line
 
 _ANCHORS = {"video_delay": 5.75, "annotation_delay": 120.0}
 """Milliseconds, the bench criteria of GI Genius (De Novo DEN200055), for scale only."""
@@ -212,16 +212,16 @@ def _delay(profile: dict[str, Any], name: str) -> Iterator[object]:
 
 def _commands(report: CfrReport) -> Iterator[object]:
     profile = report.profile
-    runs = dict.fromkeys(" ".join(run["command"]) for cell in own_cells(profile) for run in cell["runs"])
+    runs = dict.fromkeys(command_line(run["command"]) for cell in own_cells(profile) for run in cell["runs"])
     yield element("h2", "Exact commands")
     yield element(
         "p",
         "This report; the profile it uses; the runs of the profile; the replay of (ii). Outputs are left out.",
     )
     lines = [
-        " ".join(report.command),
-        " ".join(profile["command"]),
+        command_line(report.command),
+        command_line(profile["command"]),
         *runs,
-        " ".join(report.degradation.command),
+        command_line(report.degradation.command),
     ]
     yield element("pre", "\n".join(lines))

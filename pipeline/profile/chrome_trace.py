@@ -3,7 +3,7 @@
 One process a run, one thread a stage, complete events ("X") for work, which never overlap on a thread, instants ("i")
 for releases; asynchronous events ("b", "e") for lateness and the two delays of a frame; counters ("C") for the machine.
 It holds the first rows of each run's window and its worst frames: a trace is for looking at, the frame log has them
-all. Times are microseconds since the start of the run's window.
+all. Times are microseconds since the run's command was started, so none is negative and runs lie above each other.
 """
 
 import json
@@ -33,16 +33,16 @@ def run_events(
     rows: Iterable[Row],
     samples: Iterable[Sample],
     zero_ns: int,
-    started_ns: int | None,
 ) -> Iterator[Event]:
-    """All events of one run; ``number`` is its process in the trace, ``zero_ns`` its time 0."""
-    yield {"ph": "M", "name": "process_name", "pid": number, "tid": 0, "args": {"name": name}}
+    """All events of one run; ``number`` is its process in the trace, ``zero_ns`` when its command was started."""
+    yield {"ph": "M", "name": "process_name", "pid": number, "tid": 0, "ts": 0, "args": {"name": name}}
     for thread, stage in enumerate(THREADS, 1):
-        yield {"ph": "M", "name": "thread_name", "pid": number, "tid": thread, "args": {"name": stage}}
+        named = {"name": "thread_name", "pid": number, "tid": thread, "args": {"name": stage}}
+        yield {"ph": "M", "ts": 0, **named}
     for row in _each_once(rows):
         yield from _row_events(number, row, zero_ns)
-    for sample in samples if started_ns is not None else ():
-        at_us = (started_ns - zero_ns) / 1e3 + sample["at_s"] * 1e6 if started_ns is not None else 0.0
+    for sample in samples:
+        at_us = sample["at_s"] * 1e6
         for key, value in sample.items():
             if key != "at_s":
                 yield {"ph": "C", "name": key, "pid": number, "tid": 0, "ts": at_us, "args": {"value": value}}

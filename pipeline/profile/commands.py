@@ -137,7 +137,16 @@ def print_profile(profile: dict[str, Any], out: Path) -> None:
 
 
 def _print_external(console: Console, cells: Sequence[dict[str, Any]]) -> None:
-    columns = ("cell", "seen", "p50", "p99", "p99.9", "max", "error p99", *FAULTS)
+    columns = (
+        "cell",
+        "seen",
+        "p50",
+        "p99",
+        "p99.9",
+        "max",
+        "error p99",
+        *(name.replace("_", " ") for name in FAULTS),
+    )
     table = table_of("Delays to the screen by the witness, ms", columns)
     for cell in cells:
         if "external" in cell["settings"]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from endostream.configs.errors import ConfigError, EndostreamError
+from endostream.configs.errors import ConfigError, EndostreamError, ExitCode
 
 from ..source import is_live, open_source
 from ..witness_measure import Measured as Witnessed
@@ -29,8 +29,8 @@ from .series import Values
 
 MEASURER = "the witness: a code in the picture, read from the screen"
 _BASE = "phantom:720x576@25"
-FAULTS = ("lost", "repeated", "reordered", "torn")
-"""What the witness counts of frames, warm-up included."""
+FAULTS = ("lost", "repeated", "reordered", "torn", "not_sent")
+"""What the witness counts of frames, warm-up included; not sent: the program was not there to take them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,8 @@ def run_external(cell: ExternalCell, warm_up_s: float, duration_s: float, repeat
             return RunResult(Measured(RunDigest(0, 1), window), facts, {}, watch.samples)
     facts["witness"] = {name: len(getattr(seen.verdict, name)) for name in FAULTS}
     facts["witness"] |= {"looks": seen.looks, "unreadable_looks": seen.unreadable}
+    if seen.incomplete:
+        facts |= {"exit_code": int(ExitCode.FAILED), "errors": seen.incomplete}
     return RunResult(measured_from(seen, window), facts, {}, watch.samples)
 
 
@@ -128,11 +130,19 @@ def measured_from(seen: Witnessed, window: Window) -> Measured:
     digest.close()
     measured = Measured(digest, window)
     inside = int(np.count_nonzero(at_ns >= begin_ns))
-    lost = [number for number in seen.verdict.lost if _slot_s(number, window) >= window.warm_up_s]
-    dropped = Counter({"lost": len(lost)} if lost else {})
-    measured.counted = Counted(presented=inside, dropped=dropped)
-    measured.whole = Counted(presented=len(at_ns), dropped=Counter({"lost": len(seen.verdict.lost)}))
+    measured.counted = Counted(presented=inside, dropped=_dropped(seen, window, window.warm_up_s))
+    measured.whole = Counted(presented=len(at_ns), dropped=_dropped(seen, window, 0.0))
     return measured
+
+
+def _dropped(seen: Witnessed, window: Window, from_s: float) -> Counter[str]:
+    """Frames that were due from then on and not seen: sent and lost, or not sent, for nobody was there to take them."""
+    missing = {"lost": seen.verdict.lost, "not_sent": seen.verdict.not_sent}
+    counted = {
+        cause: sum(_slot_s(number, window) >= from_s for number in numbers)
+        for cause, numbers in missing.items()
+    }
+    return Counter({cause: frames for cause, frames in counted.items() if frames})
 
 
 def _slot_s(number: int, window: Window) -> float:

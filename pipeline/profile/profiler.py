@@ -214,9 +214,9 @@ def _events(results: Results) -> Iterator[Event]:
         for run in runs[:1]:
             measured = run.measured
             worst = [row for rows in measured.worst.values() for row in rows]
-            zero_ns = measured.digest.begin_ns
+            zero_ns = measured.digest.begin_ns if run.started_ns is None else run.started_ns
             rows: Iterable[Any] = [*measured.kept, *worst]
-            yield from run_events(number + 1, cell.name, rows, run.samples, zero_ns, run.started_ns)
+            yield from run_events(number + 1, cell.name, rows, run.samples, zero_ns)
 
 
 class FrameFile:

@@ -3,11 +3,12 @@
 Separate from the page, which puts them in order, and from ``svg.py``, which draws anything.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .page import Html, figure
-from .svg import COLOURS, Band, Line, chart, linear, logarithmic, tail
+from .svg import COLOURS, Band, Line, chart, linear, logarithmic, style_of, tail
 
 _WIDE_RANGE = 8
 """Above this ratio of largest to smallest duration the axis is logarithmic."""
@@ -29,10 +30,11 @@ def cdf_chart(series: Mapping[str, dict[str, Any] | None]) -> str:
         Line(
             name,
             list(zip(one["cdf"]["ms"], one["cdf"]["share"], strict=True)),
-            COLOURS[number % len(COLOURS)],
+            colour,
             True,
+            dash=dash,
         )
-        for number, (name, one) in enumerate(known.items())
+        for (colour, dash), (name, one) in zip(map(style_of, itertools.count()), known.items(), strict=False)
     ]
     return chart(x, y, lines)
 

@@ -27,7 +27,7 @@ from .report_charts import cdf_chart, course_chart, machine_charts
 from .result import OWN_STAMPS
 from .series import STAGE_SERIES
 from .waterfall import waterfall
-from .words import machine_line, software_line
+from .words import command_line, machine_line, software_line
 
 _FIGURES = ("p50", "p90", "p99", "p99_9", "max")
 _DELAYS = ("video_delay", "annotation_delay")
@@ -72,7 +72,16 @@ def _summary(cells: list[dict[str, Any]]) -> Html:
     columns += ["jitter", "too late", "dropped"]
     own = [cell for cell in cells if "external" not in cell["settings"]]
     outside = [cell for cell in cells if "external" in cell["settings"]]
-    seen = ("cell", "frames seen", "p50", "p99", "p99.9", "max", "error p99", *FAULTS)
+    seen = (
+        "cell",
+        "frames seen",
+        "p50",
+        "p99",
+        "p99.9",
+        "max",
+        "error p99",
+        *(name.replace("_", " ") for name in FAULTS),
+    )
     words = "Delays to the screen, by the witness"
     tables = [table(columns, map(_summary_row, own), "Delays")] if own else []
     return join([*tables, *([table(seen, map(_external_row, outside), words)] if outside else [])])
@@ -250,11 +259,11 @@ def _definitions(profile: dict[str, Any]) -> Iterator[object]:
     )
     yield element("h2", "Commands")
     yield element("p", "The profile:")
-    yield element("pre", " ".join(profile["command"]))
+    yield element("pre", command_line(profile["command"]))
     yield element("p", "The runs it made, outputs left out:")
     yield element(
         "pre",
         "\n".join(
-            dict.fromkeys(" ".join(run["command"]) for cell in profile["cells"] for run in cell["runs"])
+            dict.fromkeys(command_line(run["command"]) for cell in profile["cells"] for run in cell["runs"])
         ),
     )

@@ -29,6 +29,7 @@ from .digest import SeriesDigest
 from .machine_watch import Sample
 from .measure import Counted, Measured
 from .series import DEFINITIONS
+from .shape import wrong_in
 
 SCHEMA = 1
 KIND = "endostream-profile"
@@ -235,8 +236,8 @@ def read_profile(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(profile, dict) or profile.get("kind") != KIND:
         raise ConfigError(f"profile: {file}; expected what endostream profile has written")
-    if not isinstance(profile.get("cells"), list) or not isinstance(profile.get("options"), dict):
-        raise ConfigError(f"profile: {file}; expected a whole one, cells or options are missing")
     if profile.get("schema") != SCHEMA:
         raise ConfigError(f"profile: {file} has schema {profile.get('schema')}; expected {SCHEMA}")
+    if wrong := wrong_in(profile):
+        raise ConfigError(f"profile: {file}; expected a whole one ({wrong})")
     return profile

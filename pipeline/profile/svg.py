@@ -9,7 +9,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-COLOURS = ("#0b6e99", "#d1495b", "#edae49", "#3c7d3e", "#7b5ea7", "#6b7280", "#00798c", "#b5651d")
+COLOURS = ("#0b6e99", "#d1495b", "#edae49", "#3c7d3e", "#7b5ea7", "#6b7280", "#1c2530", "#b5651d")
+_DASHES = ("", "6 4", "2 3")
+"""Of the first, second and third curve of one colour."""
+_SIGNS = {"": "■", "6 4": "– –", "2 3": "···"}
 WIDTH, HEIGHT = 640, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 40
 _LEGEND_PX = 18
@@ -20,14 +23,14 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One curve: its name, its points (x ascending), its colour; ``steps`` draws a staircase."""
+    """One curve: its name, its points (x ascending), its colour; ``steps`` draws a staircase, ``dash`` is SVG's."""
 
     name: str
     points: Points
     colour: str
     steps: bool = False
     width: float = 1.6
-    dashed: bool = False
+    dash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,21 @@ class Axis:
     high: float
     ticks: Sequence[tuple[float, str]]
     place: Callable[[float], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A name in the legend, with a square of its colour, or a piece of its dashes."""
+
+    name: str
+    colour: str
+    opacity: float = 1.0
+    dash: str = ""
+
+
+def style_of(number: int) -> tuple[str, str]:
+    """Colour and dashes of the curve with this number, from 0: no two of the first 24 are alike."""
+    return COLOURS[number % len(COLOURS)], _DASHES[number // len(COLOURS) % len(_DASHES)]
 
 
 def linear(label: str, low: float, high: float, count: int = 6) -> Axis:
@@ -90,11 +108,10 @@ def chart(
 ) -> str:
     """Curves over axes, with a legend; ``marks`` are drawn on top and are not in the legend."""
     drawn = [*(_band(x, y, band) for band in bands), *(_line(x, y, line) for line in (*lines, *marks))]
-    named = [(band.name, band.colour, 0.3) for band in bands] + [
-        (line.name, line.colour, 1.0) for line in lines
-    ]
+    named = [Entry(band.name, band.colour, 0.3) for band in bands]
+    named += [Entry(line.name, line.colour, dash=line.dash) for line in lines]
     legend, rows = _legend(named, HEIGHT)
-    words = f"{y.label} over {x.label}: {', '.join(name for name, _, _ in named)}"
+    words = f"{y.label} over {x.label}: {', '.join(entry.name for entry in named)}"
     return _svg(HEIGHT + _LEGEND_PX * rows, [*_frame(x, y), *drawn, legend], words)
 
 
@@ -126,7 +143,7 @@ def bars(
         f'<text x="{(left + WIDTH) / 2}" y="{bottom + 30}" text-anchor="middle">{escape(label)}</text>'
     )
     used = {segment for _, segments in rows for segment, _, _ in segments}
-    named = [(name, colour, 1.0) for name, colour in colours.items() if name in used]
+    named = [Entry(name, colour) for name, colour in colours.items() if name in used]
     legend, legend_rows = _legend(named, height)
     return _svg(height + _LEGEND_PX * legend_rows, [*parts, legend], label)
 
@@ -146,7 +163,7 @@ def _line(x: Axis, y: Axis, line: Line) -> str:
     path = f"M{places[0][0]:.1f} {places[0][1]:.1f}"
     for across, up in places[1:]:
         path += f"H{across:.1f}V{up:.1f}" if line.steps else f"L{across:.1f} {up:.1f}"
-    dash = ' stroke-dasharray="5 4"' if line.dashed else ""
+    dash = f' stroke-dasharray="{line.dash}"' if line.dash else ""
     return f'<path d="{path}" fill="none" stroke="{line.colour}" stroke-width="{line.width}"{dash}/>'
 
 
@@ -184,17 +201,18 @@ def _frame(x: Axis, y: Axis) -> Iterable[str]:
     )
 
 
-def _legend(named: Sequence[tuple[str, str, float]], top: int) -> tuple[str, int]:
+def _legend(named: Sequence[Entry], top: int) -> tuple[str, int]:
     """Names with their colours in rows from ``top`` on, and how many rows that takes."""
     rows: list[list[str]] = [[]]
     taken = 0
-    for name, colour, opacity in named:
-        wide = 30 + 7 * len(name)
+    for entry in named:
+        wide = 30 + 7 * len(entry.name)
         if taken + wide > WIDTH - _LEFT and rows[-1]:
             rows.append([])
             taken = 0
-        square = f'<tspan fill="{colour}" fill-opacity="{opacity}">■</tspan>'
-        rows[-1].append(f"{square} {escape(name)}   ")
+        sign = _SIGNS[entry.dash]
+        square = f'<tspan fill="{entry.colour}" fill-opacity="{entry.opacity}">{sign}</tspan>'
+        rows[-1].append(f"{square} {escape(entry.name)}   ")
         taken += wide
     texts = [
         f'<text x="{_LEFT}" y="{top + 12 + _LEGEND_PX * number}" xml:space="preserve">{"".join(row)}</text>'

@@ -3,7 +3,8 @@
 Separate so that the limits of a number are written next to what makes it, and go into the JSON as well as onto pages.
 """
 
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 
@@ -94,3 +95,8 @@ def software_line(environment: dict[str, Any]) -> str:
     versions = environment.get("versions") or {}
     named = ", ".join(f"{name} {version}" for name, version in versions.items() if version)
     return f"commit {environment.get('commit') or 'unknown'}; {named}"
+
+
+def command_line(words: Sequence[str]) -> str:
+    """A command as a shell takes it; a single word is one already (``--external``)."""
+    return words[0] if len(words) == 1 else shlex.join(words)

@@ -147,6 +147,22 @@ def test_a_program_that_ends_at_once_ends_the_measurement() -> None:
         measure(Measurement("true {input}", BASE, SIZE_WH, Fraction(10), 500))
 
 
+def test_a_program_that_ends_in_the_middle_is_measured_so_far_and_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = SIZE_WH[0] * SIZE_WH[1] * 3 // 2
+    command = f"head -c {6 * size} {{input}} | {player(tmp_path).replace('{input}', '/dev/stdin')}"
+    measured = measure(Measurement(command, BASE, SIZE_WH, Fraction(10), 60))
+    sent = len(measured.slots)
+    assert 5 <= sent < 60
+    assert measured.incomplete == f"{command}: it ended with exit code 0 after {sent} of 60 frames"
+    words = ["witness", "measure", command, "--source", BASE, "--frames", "60"]
+    assert run_command(words) == 1
+    told = capsys.readouterr()
+    assert told.out.startswith("sent ")
+    assert "of 60 frames" in told.err
+
+
 def test_the_command_prints_what_it_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "result.json"
     words = [

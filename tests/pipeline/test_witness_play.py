@@ -2,11 +2,13 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from fractions import Fraction
 from pathlib import Path
 
+import av
 import pytest
 
 from endostream.configs.errors import ConfigError, SinkError
@@ -17,8 +19,8 @@ from endostream.pipeline.witness_play import (
     Slot,
     SlotLog,
     base_pictures,
+    faults_of,
     open_pipe,
-    parse_fault,
     planned,
     play,
 )
@@ -28,7 +30,7 @@ BASE = "phantom:288x216@25"
 
 def numbers(slots: int, *faults: str) -> list[tuple[int | None, int | None, str]]:
     """The plan with faults as on the command line."""
-    return planned(slots, dict(map(parse_fault, faults)))
+    return planned(slots, faults_of(faults))
 
 
 def test_each_fault_changes_what_it_says_and_nothing_else() -> None:
@@ -43,6 +45,16 @@ def test_each_fault_changes_what_it_says_and_nothing_else() -> None:
 def test_a_fault_that_cannot_be_made_is_refused(fault: str) -> None:
     with pytest.raises(ConfigError, match="fault"):
         numbers(3, fault)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "frame"),
+    [("drop@5", "repeat@5", 5), ("swap@5", "swap@6", 6), ("repeat@5", "drop@6", 6), ("drop@5", "tear@6", 5)],
+)
+def test_of_two_faults_on_the_same_frame_neither_undoes_the_other(one: str, other: str, frame: int) -> None:
+    with pytest.raises(ConfigError, match=f"{other} and {one} both concern frame {frame}"):
+        numbers(20, one, other)
+    assert [cause for _, _, cause in numbers(8, "drop@5", "drop@6")] == [*[""] * 5, "drop", "drop", ""]
 
 
 def test_frames_go_out_at_their_due_time_with_that_time_in_the_code() -> None:
@@ -138,6 +150,42 @@ def test_a_frame_dropped_on_purpose_is_named_as_not_sent_by_the_senders_log(
     for wrong in (video, tmp_path / "none.jsonl"):
         assert run_command([*words, "--log", str(wrong)]) == 2
         assert f"log: {wrong}; expected what witness play --log has written" in capsys.readouterr().err
+
+
+def recorded(file: Path, count: int) -> Path:
+    """Frames 0 to ``count``, the third dropped and the sixth shown twice, with what FFmpeg makes of the name."""
+    plan = planned(count, faults_of(["drop@3", "repeat@6"]))
+    raw = file.with_name("raw.y4m")
+    with raw.open("wb") as out:
+        list(play(base_pictures(BASE), Fraction(25), plan, out, VirtualClock()))
+    with av.open(str(raw)) as source, av.open(str(file), "w") as target:
+        stream = target.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 288, 216, "yuvj420p"
+        for frame in source.decode(video=0):
+            target.mux(stream.encode(frame.reformat(format="yuvj420p")))
+        target.mux(stream.encode(None))
+    return file
+
+
+def test_a_damaged_recording_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    whole = recorded(tmp_path / "w.avi", 40).read_bytes()
+    chunks = [place.start() for place in re.finditer(rb"00dc", whole)]  # the first is the name in the header
+    damaged, hit = bytearray(whole), chunks[20]
+    damaged[hit + 8 : chunks[21] - 8] = bytes(chunks[21] - hit - 16)
+    (tmp_path / "d.avi").write_bytes(damaged[: chunks[35] + 8])
+    seen, unreadable = seen_in_file(tmp_path / "d.avi", (288, 216))
+    assert [each.number for each in seen] == [0, 1, 2, 4, 5, 6, 6, *range(8, 20), *range(21, 35)]
+    assert unreadable >= 1
+
+
+def test_a_folder_of_pictures_is_read_like_a_film(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "pictures of it"
+    folder.mkdir()
+    with av.open(str(recorded(tmp_path / "w.avi", 12))) as film:
+        for number, frame in enumerate(film.decode(video=0)):
+            frame.to_image().save(folder / f"{number:03}.png")
+    assert run_command(["witness", "read", str(folder), "--size", "288x216"]) == 5
+    assert "sent 12, seen 10, lost 2 (3, 7), repeated 1 (6), reordered 0, torn 0" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from endostream.pipeline.profile.chrome_trace import THREADS, run_events, write_
 from .synthetic import BEGIN_NS, measured
 
 Event = dict[str, Any]
+STARTED_NS = BEGIN_NS - 2_000_000_000
 
 
 def events_of(folder: Path, delays: list[float]) -> list[Event]:
@@ -18,7 +19,7 @@ def events_of(folder: Path, delays: list[float]) -> list[Event]:
     rows = [*run.kept, *run.worst["video_delay"]]
     samples = [{"at_s": 0.5, "cpu_percent": 30.0}, {"at_s": 1.0, "cpu_percent": 40.0}]
     path = folder / "trace.json"
-    write_trace(path, run_events(1, "a cell", rows, samples, BEGIN_NS, BEGIN_NS - 2_000_000_000))
+    write_trace(path, run_events(1, "a cell", rows, samples, STARTED_NS))
     trace = json.loads(path.read_text())
     assert trace["displayTimeUnit"] == "ms"
     events: list[Event] = trace["traceEvents"]
@@ -27,7 +28,7 @@ def events_of(folder: Path, delays: list[float]) -> list[Event]:
 
 def test_every_event_has_what_its_kind_needs(tmp_path: Path) -> None:
     needed = {
-        "M": {"name", "pid", "tid", "args"},
+        "M": {"name", "pid", "tid", "ts", "args"},
         "X": {"name", "cat", "pid", "tid", "ts", "dur", "args"},
         "i": {"name", "cat", "pid", "tid", "ts", "s"},
         "b": {"name", "cat", "pid", "tid", "ts", "id"},
@@ -38,6 +39,7 @@ def test_every_event_has_what_its_kind_needs(tmp_path: Path) -> None:
     assert {event["ph"] for event in events} == set(needed)
     for event in events:
         assert needed[event["ph"]] <= set(event), event
+        assert event["ts"] >= 0
         assert event.get("dur", 0) >= 0
 
 
@@ -83,4 +85,4 @@ def test_stages_are_named_and_work_lies_on_their_threads(tmp_path: Path) -> None
 
 def test_the_machine_is_on_the_same_clock(tmp_path: Path) -> None:
     counters = [event for event in events_of(tmp_path, [2.0] * 3) if event["ph"] == "C"]
-    assert [(event["ts"], event["args"]["value"]) for event in counters] == [(-1.5e6, 30.0), (-1.0e6, 40.0)]
+    assert [(event["ts"], event["args"]["value"]) for event in counters] == [(0.5e6, 30.0), (1.0e6, 40.0)]

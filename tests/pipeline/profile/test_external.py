@@ -70,6 +70,13 @@ def test_warm_up_is_left_out_of_figures_and_losses() -> None:
     assert (dict(run.counted.dropped), dict(run.whole.dropped)) == ({"lost": 1}, {"lost": 2})
 
 
+def test_frames_that_a_slow_program_did_not_take_are_dropped_too() -> None:
+    seen = witnessed([sighting(number, 3.0) for number in range(0, 50, 5)])
+    seen.verdict.not_sent = [number for number in range(50) if number % 5]
+    run = measured_from(seen, Window(1.0, PERIOD_NS, True))
+    assert (dict(run.counted.dropped), dict(run.whole.dropped)) == ({"not_sent": 20}, {"not_sent": 40})
+
+
 def test_nothing_seen_is_no_series() -> None:
     assert measured_from(witnessed([]), Window(0.0, PERIOD_NS, True)).digest.series == {}
 

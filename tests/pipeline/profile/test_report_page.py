@@ -1,11 +1,16 @@
 """The page of a profile: self-contained, every figure of the JSON in it, hostile names harmless."""
 
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from endostream.configs.errors import ConfigError
 from endostream.pipeline.profile.page import ms
+from endostream.pipeline.profile.report_charts import cdf_chart
 from endostream.pipeline.profile.report_page import profile_page
 from endostream.pipeline.profile.result import read_profile, write_profile
 
@@ -86,6 +91,55 @@ def test_names_cannot_break_out_of_the_page(tmp_path: Path) -> None:
     text = profile_page(profile)
     assert "script" not in checked(text).elements
     text.encode()
+
+
+def test_commands_are_as_a_shell_takes_them(tmp_path: Path) -> None:
+    profile = some_profile(tmp_path)
+    profile["command"] = ["endostream", "profile", "my clip.avi", "--external", "player {input}"]
+    profile["cells"][0]["runs"][0]["command"] = ["player {input} < /dev/null"]
+    text = profile_page(profile)
+    assert (
+        "<pre>endostream profile &#x27;my clip.avi&#x27; --external &#x27;player {input}&#x27;</pre>" in text
+    )
+    assert "<pre>player {input} &lt; /dev/null</pre>" in text
+
+
+def test_no_two_curves_of_a_matrix_look_alike(tmp_path: Path) -> None:
+    runs = [measured(tmp_path, [1.0 + number, 2.0 + number], name=f"{number}.csv") for number in range(16)]
+    chart = cdf_chart(
+        {
+            str(number): profile_of([run])["cells"][0]["series"]["video_delay"]
+            for number, run in enumerate(runs)
+        }
+    )
+    looks = re.findall(r'stroke="(#[0-9a-f]{6})" stroke-width="1.6"( stroke-dasharray="[\d ]+")?', chart)
+    assert len(looks) == len(set(looks)) == 16
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda profile: profile.pop("environment"), "environment: field required"),
+        (lambda profile: profile["cells"].append(5), "cells.1: "),
+        (
+            lambda profile: profile["cells"][0]["series"]["video_delay"].update(p50="fast"),
+            "cells.0.series.video_delay.p50: input should be a valid number",
+        ),
+        (
+            lambda profile: profile["cells"][0]["series"]["video_delay"]["draws"].pop("p99"),
+            "cells.0.series.video_delay.draws: expected p50, p90, p99, p99_9, max, jitter",
+        ),
+        (lambda profile: profile["cells"][0]["counted"].pop("dropped"), "cells.0.counted.dropped: field"),
+    ],
+)
+def test_a_profile_that_is_not_whole_is_refused_by_its_first_wrong_place(
+    damage: Callable[[dict[str, Any]], object], said: str, tmp_path: Path
+) -> None:
+    profile = some_profile(tmp_path)
+    damage(profile)
+    write_profile(tmp_path / "profile.json", profile)
+    with pytest.raises(ConfigError, match=re.escape(said)):
+        read_profile(tmp_path)
 
 
 def test_a_cell_without_a_frame_is_shown_as_such(tmp_path: Path) -> None:
