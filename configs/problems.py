@@ -51,8 +51,8 @@ def _origin(key: str, origins: Mapping[str, str]) -> str:
 
 def _bad_value(setting: Setting, value: Any, given: str) -> str:
     line = f"{setting.key}: {shown(value)} ({given}); expected {setting.expected_with_unit}"
-    near = get_close_matches(str(value), setting.choices, 1)
-    return f"{line}. Try: {near[0]}" if near else line
+    near = next(iter(get_close_matches(str(value), setting.choices, 1)), setting.example)
+    return f"{line}. Try: {near}" if near else line
 
 
 def _nearest(key: str, settings: list[str], sections: list[str]) -> str:

@@ -319,6 +319,7 @@ class InferSettings(Section):
         None,
         "Address of an endostream infer-host that computes the masks, null for this machine.",
         expected="tcp://HOST:PORT, or null",
+        example="tcp://gpuhost:5555",
     )
     keys: str | None = setting(
         None, "Folder of CURVE keys (endostream keys new) for a host that is not on this machine."

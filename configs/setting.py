@@ -20,12 +20,15 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-def setting(default: Any, sentence: str, unit: str = "", expected: str = "", **bounds: Any) -> Any:
+def setting(
+    default: Any, sentence: str, unit: str = "", expected: str = "", example: str = "", **bounds: Any
+) -> Any:
     """Declare a setting by its default, one sentence, its unit and pydantic's bounds (ge, gt, le, lt).
 
-    ``expected`` says in words what no bound can say; without it the words come from type and bounds.
+    ``expected`` says in words what no bound can say; without it the words come from type and bounds. ``example`` is a
+    value to try, for a message.
     """
-    extra: JsonDict = {"unit": unit, "expected": expected}
+    extra: JsonDict = {"unit": unit, "expected": expected, "example": example}
     if isinstance(default, dict):
         return Field(
             default_factory=lambda: dict(default), description=sentence, json_schema_extra=extra, **bounds
@@ -44,6 +47,7 @@ class Setting:
         default: as Python holds it.
         expected: the values it takes, in words, e.g. ``"a whole number from 8 to 128"``.
         choices: the words it takes, empty if it is not a choice.
+        example: a value to try, "" if none is needed.
         text: True where every value is text, so that ``--set key=123`` means the text 123.
     """
 
@@ -53,6 +57,7 @@ class Setting:
     default: Any
     expected: str
     choices: tuple[str, ...]
+    example: str
     text: bool
 
     @property
@@ -106,6 +111,7 @@ def _setting(key: str, info: FieldInfo, json: dict[str, Any]) -> Setting:
         default=info.get_default(call_default_factory=True, validated_data={}),
         expected=json["expected"] or " or ".join(_words(kind) for kind in kinds),
         choices=tuple(kinds[0].get("enum", ())),
+        example=json["example"],
         text=all(kind.get("type") == "string" for kind in kinds),
     )
 

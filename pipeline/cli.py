@@ -177,11 +177,13 @@ def live(
     """
     from endostream.configs.load import Override
 
+    from .live_address import redacted
+    from .live_hints import address_hint
     from .source import is_live
 
     if not source or not is_live(source):
         known = "/dev/videoN, rtsp://, srt://, udp://, rtp://, tcp://, pipe:, x11grab: or lavfi:"
-        raise ConfigError(f"live: {source!r}; expected {known}. Try: endostream replay {source}".rstrip())
+        raise ConfigError(f"live: {redacted(source)!r}; expected {known}. Try: {address_hint(source)}")
     fixed = {"replay.mode": "live", "replay.speed": "realtime", "replay.loop": "1", "replay.start_s": "0"}
     always = [Override(key, text, "endostream live") for key, text in fixed.items()]
     options = {

@@ -29,6 +29,7 @@ from .convert import Bytes, RawConverter, RawFormat
 from .frame import SizeHW, SourcePicture
 from .latest import Latest
 from .live_address import redacted
+from .live_hints import pipe_hint
 from .live_options import LiveOptions
 from .source import SourceInfo, SourceOptions
 
@@ -240,6 +241,7 @@ class PipeSource:
         self._live = LiveOptions.from_extra((options or SourceOptions()).extra)
         self._name = f"source: {redacted(address)}"
         command = address.removeprefix("pipe:").strip()
+        self._command = command
         if not command:
             raise ConfigError("source: pipe:; expected pipe:COMMAND, e.g. pipe:'ffmpeg … -f yuv4mpegpipe -'")
         try:
@@ -290,7 +292,8 @@ class PipeSource:
             try:
                 read = self._reader.latest.take(_STEP_S)
             except SourceLost as error:
-                raise SourceMissing(f"{error}, before the first picture") from error
+                problem = f"{error}, before the first picture. Try: {pipe_hint(self._command)}"
+                raise SourceMissing(problem) from error
             if read is not None:
                 return read
         raise SourceLost(f"{self._name}; no picture in {self._live.settings.open_timeout_s:g} s")

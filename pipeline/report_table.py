@@ -26,8 +26,15 @@ STATE_WORDS = {
 
 
 def print_report(report: Report, console: Console) -> None:
-    """Print the whole report to ``console``; one that is no terminal is made wide enough for the tables."""
+    """Print the whole report to ``console``; one that is no terminal is made wide enough for the tables.
+
+    Of a run without a single picture there is nothing to tabulate, and why stands on stderr.
+    """
     widen(console)
+    if not report.frames.captured:
+        console.print(_no_picture(report), soft_wrap=True)
+        _print_ledger_errors(report, console)
+        return
     console.print(_headline(report))
     makers = (_delays, _frames, _states, _stages, _links, _sinks)
     for table in (make(report) for make in makers):
@@ -37,8 +44,7 @@ def print_report(report: Report, console: Console) -> None:
     for fault in report.faults:
         words = plain(f"{fault.where}: {fault.what}")
         console.print(f"[yellow]fault[/] at {fault.at_s:.2f} s, {words}", soft_wrap=True)
-    for line in ledger_errors(report):
-        console.print(f"[bold red]ledger does not close:[/] {plain(line)}", soft_wrap=True)
+    _print_ledger_errors(report, console)
     if report.frames.ledger_closed:
         console.print("[green]ledger closed[/]: every frame, message and written picture is accounted for")
 
@@ -82,12 +88,28 @@ def table_of(title: str, columns: Iterable[str], text_columns: int = 1) -> Table
     return table
 
 
+def _print_ledger_errors(report: Report, console: Console) -> None:
+    for line in ledger_errors(report):
+        console.print(f"[bold red]ledger does not close:[/] {plain(line)}", soft_wrap=True)
+
+
+def _no_picture(report: Report) -> str:
+    """A run without a picture in one line."""
+    cards = f"; {report.frames.synthetic:,} made by us (no signal)" if report.frames.synthetic else ""
+    return f"{_status(report)}: no picture came{cards}"
+
+
+def _status(report: Report) -> str:
+    """How it ended, as rich's markup."""
+    colour = "green" if report.exit_code == 0 else "red"
+    return f"[bold {colour}]{plain(report.status)}[/] (exit code {report.exit_code})"
+
+
 def _headline(report: Report) -> str:
     """Status, mode, segmenter and rates in one line."""
-    colour = "green" if report.exit_code == 0 else "red"
     runtime = f" on {report.runtime}" if report.runtime else ""
     return (
-        f"[bold {colour}]{plain(report.status)}[/] (exit code {report.exit_code}), {plain(report.mode)}, "
+        f"{_status(report)}, {plain(report.mode)}, "
         f"{plain(report.segmenter)}{plain(runtime)}: {report.duration_s:.2f} s, "
         f"{report.throughput_fps:.1f} pictures/s shown, {report.masks_per_s:.1f} masks/s\n"
     )

@@ -19,6 +19,7 @@ from endostream.configs.errors import SourceLost, SourceMissing
 
 from .frame import SourcePicture
 from .live_address import live_kind, redacted
+from .live_hints import stream_problem
 from .live_options import LiveOptions
 from .source import SourceInfo, SourceOptions
 from .stream_reader import Decoded, StreamReader, reason_of
@@ -52,7 +53,7 @@ class StreamSource:
         self._live = LiveOptions.from_extra(extra)
         self._address = address
         self._name = f"source: {redacted(address)}"
-        kind = live_kind(address) or "stream"
+        self._kind = kind = live_kind(address) or "stream"
         self._opening = _opening(kind, address, self._live)
         self._reader = StreamReader(self._name, self._open, kind == "v4l2", extra.get("packets"))
         self._reader.start()
@@ -91,7 +92,9 @@ class StreamSource:
                 f"Try: pipe:'ffmpeg -i {scheme}://… -f yuv4mpegpipe -'"
             ) from error
         except av.FFmpegError as error:
-            raise SourceMissing(f"{self._name}; cannot be opened ({reason_of(error).lower()})") from error
+            reason = reason_of(error).lower()
+            problem = stream_problem(self._kind, self._address, opening.url, reason)
+            raise SourceMissing(f"{self._name}; {problem}") from error
         except ValueError as error:
             raise SourceMissing(f"{self._name}; cannot be opened ({redacted(str(error))})") from error
 

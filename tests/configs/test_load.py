@@ -198,3 +198,10 @@ def test_several_problems_come_at_once_each_with_its_own_line(tmp_path: Path) ->
     file = write(tmp_path, "capture:\n  ring_slots: 200\n  slots: 3\n")
     lines = problem(file, "record.crf=99").splitlines()
     assert [line.partition(":")[0] for line in lines] == ["capture.ring_slots", "capture.slots", "record.crf"]
+
+
+def test_an_address_that_is_none_gets_one_to_try() -> None:
+    said = problem(None, Override("infer.host", "nonsense", "--infer-host"))
+    assert said == (
+        "infer.host: 'nonsense' (--infer-host); expected tcp://HOST:PORT, or null. Try: tcp://gpuhost:5555"
+    )

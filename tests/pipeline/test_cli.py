@@ -336,6 +336,24 @@ def test_live_refuses_what_is_not_live(runs: Runs, capsys: pytest.CaptureFixture
     assert runs.requests == []
 
 
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("foo", "endostream doctor, which lists the devices, or lavfi:testsrc2, a test picture"),
+        ("rstp://user:secret@tower/1", "endostream live rtsp://***@tower/1"),
+        ("video0", "endostream live /dev/video0"),
+        ("/dev/vidoe2", "endostream live /dev/video2"),
+        (".", "endostream replay ."),
+    ],
+)
+def test_live_says_what_may_have_been_meant(
+    runs: Runs, capsys: pytest.CaptureFixture[str], source: str, hint: str
+) -> None:
+    said = refused(capsys, 2, "live", source)
+    assert said.endswith(f". Try: {hint}\n") and "secret" not in said
+    assert runs.requests == []
+
+
 def test_live_refuses_to_wait_for_every_frame(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, 2, "live", "/dev/video0", "--set", "replay.mode=every-frame")
     assert said == "endostream: replay.mode: every-frame; expected live: a live source does not wait\n"

@@ -116,7 +116,9 @@ def test_garbage_after_a_picture_is_a_loss_and_half_a_picture_none(tmp_path: Pat
 def test_a_command_that_gives_no_picture_is_told_at_once(command: str, problem: str) -> None:
     with pytest.raises(SourceMissing) as caught:
         Heard(command)
-    assert str(caught.value).endswith(problem)
+    said, _, hint = str(caught.value).partition(". Try: ")
+    assert said.endswith(problem)
+    assert hint.startswith(f"{command} | head -c 80, which should show YUV4MPEG2")
 
 
 def test_no_command_is_a_mistake() -> None:

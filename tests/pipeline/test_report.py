@@ -68,6 +68,15 @@ def printed(report: Report) -> str:
     return console.file.getvalue()
 
 
+def test_a_run_without_a_picture_has_no_tables() -> None:
+    totals = totals_of(FrameCounts(), links={"capture-overlay": LinkTotals()})
+    totals.status, totals.exit_code = "failed", 3
+    assert printed(report_from_totals(totals)) == "failed (exit code 3): no picture came\n"
+    totals.frames.synthetic = 12
+    line = "failed (exit code 3): no picture came; 12 made by us (no signal)\n"
+    assert printed(report_from_totals(totals)) == line
+
+
 def test_the_json_has_the_keys_that_other_tools_build_on() -> None:
     totals = totals_of(
         links={"capture-preprocess": LinkTotals(sent=1, received=1)},

@@ -77,9 +77,13 @@ def test_a_hundred_damaged_streams_end_in_pictures_or_one_line(stream: bytes, tm
 @pytest.mark.parametrize(
     ("address", "problem"),
     [
-        ("tcp://127.0.0.1:1", "cannot be opened (connection refused)"),
+        ("tcp://127.0.0.1:1", "cannot be opened (connection refused). Try: the port its sender listens on"),
+        (
+            "rtsp://no-such.invalid/1",
+            "host 'no-such.invalid' cannot be resolved; expected one with a name or",
+        ),
         ("srt://127.0.0.1:1", "PyAV's FFmpeg is built without srt"),
-        ("lavfi:nosuchfilter", "cannot be opened (filter not found)"),
+        ("lavfi:nosuchfilter", "cannot be opened (filter not found). Try: lavfi:testsrc2"),
         ("x11grab::987", "cannot be opened ("),
     ],
 )
