@@ -172,7 +172,8 @@ def _arguments(
     if runtime != "auto":
         if "runtime" not in takes.parameters:
             raise ConfigError(
-                f"runtime: {runtime}; segmenter {name} has no choice of it. Try: --segmenter resunet-small"
+                f"runtime: {runtime}; segmenter {name} has no runtime to choose, expected none. "
+                "Try: without --runtime, or --segmenter resunet-small"
             )
         if given.setdefault("runtime", runtime) != runtime:
             raise ConfigError(

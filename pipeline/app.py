@@ -213,8 +213,8 @@ class _Ticker:
         self._progress.update(captured, presented, sum(drops.values()), newest)
 
 
-def _tell(level: str, text: str) -> None:
-    logger.log(_LEVELS[level], "%s", text)
+def _tell(level: str, text: str, event: str) -> None:
+    logger.log(_LEVELS[level], "%s", text, extra={"event": event})
 
 
 def _broken_promises(totals: RunTotals, outcome: Outcome, recorded_masks: bool) -> list[str]:
@@ -246,13 +246,13 @@ def conclude(totals: RunTotals, outcome: Outcome, request: RunRequest) -> None:
         else []
     )
     for line in broken:
-        _tell("error", f"{line}; see the report")
+        _tell("error", f"{line}; see the report", "promise_broken")
         code, status = ExitCode.CHECK, "failed"
     for line in ledger_errors(totals):
-        _tell("error", f"ledger: {line}")
+        _tell("error", f"ledger: {line}", "ledger_open")
         code, status = ExitCode.CHECK, "failed"
     if outcome.fatal:
-        _tell("error", outcome.fatal)
+        _tell("error", outcome.fatal, "run_failed")
         code, status = outcome.fatal_code, "failed"
     elif outcome.interrupted:
         code, status = ExitCode.INTERRUPTED, "interrupted"
@@ -268,13 +268,13 @@ def _publish(report: Report, request: RunRequest, session: Path | None) -> int:
         try:
             write_report(file, report)
         except EndostreamError as error:
-            _tell("error", str(error))
+            _tell("error", str(error), "report_failed")
             code = code or int(error.exit_code)
     if request.summary is not None:
         try:
             write_summary(request.summary, summary_rows(report.sources))
         except EndostreamError as error:
-            _tell("error", str(error))
+            _tell("error", str(error), "report_failed")
             code = code or int(error.exit_code)
     if request.json:
         sys.stdout.write(report_json(report))

@@ -119,9 +119,9 @@ def evaluate(
 ) -> None:
     """Measure a segmenter on pictures with masks: every metric, with its definition."""
     commands = _commands()
-    given = commands.parse_options(options or []) | ({"runtime": runtime} if runtime else {})
+    given = commands.parse_options(options or [])
     request = commands.EvaluateRequest(
-        segmenter, data, list_file, given, worst=worst, figure=figure, rows=rows
+        segmenter, data, list_file, given, runtime or "auto", worst=worst, figure=figure, rows=rows
     )
     answer = commands.evaluate_command(request)
     print(json.dumps(answer, indent=2) if as_json else "\n".join(commands.evaluation_lines(answer)))

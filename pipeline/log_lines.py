@@ -7,7 +7,7 @@ they tell the supervisor. In the JSON format each line has::
     monotonic_ns  the clock of all times in reports and recordings' logs
     level         info, warning, error
     stage         who it is about: capture, preprocess, infer, overlay, record, or supervisor
-    event         what kind of line it is, a word: note, stderr, progress, metrics, check, failed, …
+    event         what kind of line it is, a word: stage_down, stderr, progress, …; all stand in docs/service.md
     message       the line as the text format has it
     run           the run's id, null before there is one
 

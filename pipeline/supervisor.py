@@ -138,7 +138,7 @@ class Supervisor:
         spec: the run.
         config: the same configuration as in ``spec``, validated.
         launcher: how stages are brought to life.
-        tell: called with one line for everything that went wrong (level, text).
+        tell: called with one line for everything that went wrong (level, text, and in a word what kind it is).
         tick: called some fifty times a second, for progress.
     """
 
@@ -147,7 +147,7 @@ class Supervisor:
         spec: RunSpec,
         config: Config,
         launcher: Launcher,
-        tell: Callable[[str, str], None],
+        tell: Callable[[str, str, str], None],
         tick: Callable[["Supervisor"], None] = lambda _: None,
     ) -> None:
         self.spec = spec
@@ -291,10 +291,18 @@ class Supervisor:
         if self._finishing_ns and now_ns - self._finishing_ns > patience_ns:
             self._over = True
         if self._drain_ns and now_ns - self._drain_ns > _DRAIN_TIMEOUT_S * 1e9:
-            self._note("supervisor", f"outputs not finished {_DRAIN_TIMEOUT_S:.0f} s after the last frame")
+            self._note(
+                "supervisor",
+                "end_overdue",
+                f"outputs not finished {_DRAIN_TIMEOUT_S:.0f} s after the last frame",
+            )
             self._over = True
         if self._captured_all and not self._drain_ns and self._stands_still(now_ns):
-            self._note("supervisor", f"nothing has moved for {_DRAIN_TIMEOUT_S:.0f} s after the last frame")
+            self._note(
+                "supervisor",
+                "end_overdue",
+                f"nothing has moved for {_DRAIN_TIMEOUT_S:.0f} s after the last frame",
+            )
             self._over = True
 
     def _stands_still(self, now_ns: int) -> bool:
@@ -416,7 +424,7 @@ class Supervisor:
             return
         self.board.cell(f"{stage.name}.restarts").add()
         stage.restart_at_ns = now_ns + int(stage.backoff_s * 1e9)
-        self._note(stage.name, f"{reason}; starts again in {stage.backoff_s:g} s")
+        self._note(stage.name, "stage_down", f"{reason}; starts again in {stage.backoff_s:g} s")
 
     def _is_hopeless(self, stage: Watched) -> bool:
         """Whether frames wait for a stage of the annotation path that dies over and over and does none of them."""
@@ -441,7 +449,9 @@ class Supervisor:
             return
         if not ready and self._ready_wait_s:
             self._note(
-                "supervisor", f"infer is not ready after {waited_s:.0f} s; the video starts without it"
+                "supervisor",
+                "infer_late",
+                f"infer is not ready after {waited_s:.0f} s; the video starts without it",
             )
         self._go_told = True
         self._send(capture, {"t": "go"})
@@ -470,7 +480,9 @@ class Supervisor:
                 raise
             self.refused_messages += 1
             if self.refused_messages == 1:
-                self._note(stage.name, f"said what cannot be used: {type(error).__name__}: {error}")
+                self._note(
+                    stage.name, "bad_message", f"said what cannot be used: {type(error).__name__}: {error}"
+                )
 
     def _send(self, stage: Watched, message: dict[str, Any], fds: tuple[int, ...] = ()) -> None:
         if stage.control is None:
@@ -493,9 +505,11 @@ class Supervisor:
         if again and stage.name in ("preprocess", "infer", "overlay"):
             self._send(self._stages["capture"], {"t": "resend"})
         if stage.building_ns:
-            self._note(stage.name, f"ready after {(stage.ready_ns - stage.started_ns) / 1e9:.0f} s")
+            self._note(
+                stage.name, "stage_ready", f"ready after {(stage.ready_ns - stage.started_ns) / 1e9:.0f} s"
+            )
         if again:
-            self._note(stage.name, "is back", "info")
+            self._note(stage.name, "stage_back", "is back", "info")
 
     def _on_need_ring(self, stage: Watched, message: dict[str, Any]) -> None:
         role, size_hw = message["role"], (message["size_hw"][0], message["size_hw"][1])
@@ -567,17 +581,18 @@ class Supervisor:
         address = self.spec.sources[message["source_id"]]
         if damage and source.damage != damage:  # said once, not for every time round
             source.damage = damage
-            self._note("capture", f"source: {address}; damaged, the rest was played: {', '.join(damage)}")
+            what = f"source: {address}; damaged, the rest was played: {', '.join(damage)}"
+            self._note("capture", "source_damaged", what)
         if message["message"]:
-            self._note("capture", message["message"], "error")
+            self._note("capture", "source_failed", message["message"], "error")
 
     def _on_building(self, stage: Watched, message: dict[str, Any]) -> None:
         """A stage is building what it needs, for minutes: while that gets on it is not hung, and the board says so."""
         what, percent = message["what"], max(1, min(message["percent"], 100))
         if not stage.building_ns:
-            self._note(stage.name, f"{what}; the video runs without it meanwhile")
+            self._note(stage.name, "building", f"{what}; the video runs without it meanwhile")
         elif percent // 10 != stage.built_percent // 10:
-            self._tell("warning", f"{stage.name}: {what} {percent} %")
+            self._tell("warning", f"{stage.name}: {what} {percent} %", "building")
         stage.building_ns, stage.built_percent = time.monotonic_ns(), percent
         self.board.cell(f"{stage.name}.building_percent").value = percent
 
@@ -600,7 +615,7 @@ class Supervisor:
 
     def _on_sink_failed(self, stage: Watched, message: dict[str, Any]) -> None:
         self.outcome.failed_sinks[message["sink"]] = message["message"]
-        self._note(stage.name, message["message"], "error")
+        self._note(stage.name, "sink_failed", message["message"], "error")
         failed = self.outcome.failed_sinks
         session_failed = "record" in failed or all(
             f"record:{name}" in failed for name in self.spec.session_sinks
@@ -632,26 +647,32 @@ class Supervisor:
 
     def _tell_recording(self, state: dict[str, Any]) -> None:
         """Forward what the record process says of the recording, so that it can be shown."""
+        was_on = self._recording_state.get("on", False)
         self._recording_state = {"path": "", "reason": "", **state, "t": "recording_state"}
+        if state["on"] and not was_on:
+            self._tell("info", f"record: recording into {state['path']}", "recording_on")
+        elif was_on and not state["on"]:
+            why = f": {state['reason']}" if state.get("reason") else ""
+            self._tell("info", f"record: recording has ended{why}", "recording_off")
         self._send(self._stages["overlay"], self._recording_state)
 
     def _on_error(self, stage: Watched, message: dict[str, Any]) -> None:
         """A stage says that a restart would not help. Live video goes on without marks once it is running."""
         annotates = stage.name in ("preprocess", "infer")
         if annotates and stage.ever_ready and not self.spec.every_frame:
-            self._note(stage.name, message["message"], "error")
+            self._note(stage.name, "stage_failed", message["message"], "error")
         else:
             self.fail(message["message"], ExitCode(message["exit_code"]))
 
     def _on_log(self, stage: Watched, message: dict[str, Any]) -> None:
         if message["level"] == "info":  # a key pressed, a snapshot kept: nothing that went wrong
-            self._tell("info", message["message"])
+            self._tell("info", message["message"], "note")
         else:
-            self._note(stage.name, message["message"], message["level"])
+            self._note(stage.name, "note", message["message"], message["level"])
 
-    def _note(self, where: str, what: str, level: str = "warning") -> None:
+    def _note(self, where: str, event: str, what: str, level: str = "warning") -> None:
         self.outcome.events.append((time.monotonic_ns(), where, what))
-        self._tell(level, what if what.startswith(where) else f"{where}: {what}")
+        self._tell(level, what if what.startswith(where) else f"{where}: {what}", event)
 
     # The end
 
@@ -666,7 +687,7 @@ class Supervisor:
                 continue
             left_s = max(0.05, (deadline_ns - time.monotonic_ns()) / 1e9)
             if not stage.handle.join(left_s):
-                self._note(stage.name, "did not end in time: killed")
+                self._note(stage.name, "stage_killed", "did not end in time: killed")
                 stage.handle.kill()
                 stage.handle.join(1.0)
             self._drain_control(stage)

@@ -361,7 +361,7 @@ def fuzz_supervisor_control(link: str, messages: int, seed: int) -> dict[str, An
     spec = RunSpec("inproc://fuzz/", "live", config.model_dump(), ("fuzz:",))
     lines: list[str] = []
     launcher = ThreadLauncher(spec.endpoints)
-    supervisor = Supervisor(spec, config, launcher, lambda level, text: lines.append(text))
+    supervisor = Supervisor(spec, config, launcher, lambda level, text, event: lines.append(text))
     stage = supervisor._stages["capture"]
     ours, theirs = ControlChannel.pair()
     stage.control = ours

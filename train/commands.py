@@ -184,6 +184,7 @@ class EvaluateRequest:
         data: data set's folder.
         list_file: names of the pictures; None for all.
         options: the segmenter's own.
+        runtime: what computes it, where it has the choice.
         worst: file for the sheet of the worst cases, or None.
         worst_count: how many are on it.
         figure: file for the paper's Fig. 3, or None.
@@ -195,6 +196,7 @@ class EvaluateRequest:
     data: Path
     list_file: Path | None = None
     options: dict[str, Any] | None = None
+    runtime: str = "auto"
     worst: Path | None = None
     worst_count: int = 12
     figure: Path | None = None
@@ -217,9 +219,9 @@ def evaluate_command(request: EvaluateRequest, say: Callable[[str], None] = say_
     for option, path in (("--worst", request.worst), ("--figure", request.figure)):
         require_picture_name(option, path)  # before minutes are spent on what could not be written
     pairs = pairs_to_evaluate(request.data, request.list_file, say)
-    if request.segmenter == "keras" or (request.options or {}).get("runtime") == "keras":
+    if "keras" in (request.segmenter, request.runtime, (request.options or {}).get("runtime")):
         choose_backend()
-    segmenter = load_segmenter(request.segmenter, request.options, progress=_each_tenth(say))
+    segmenter = load_segmenter(request.segmenter, request.options, request.runtime, _each_tenth(say))
     say(f"{len(pairs)} pictures through {segmenter.info.name} ({segmenter.info.runtime})")
     found = evaluate(segmenter, pairs, request.data)
     if request.worst is not None:

@@ -305,7 +305,7 @@ def test_finding_out_that_there_is_no_gpu_imports_no_runtime(tmp_path: Path) -> 
 
 
 def test_a_segmenter_without_a_choice_refuses_a_runtime() -> None:
-    with pytest.raises(ConfigError, match="runtime: rtx; segmenter fcm has no choice of it"):
+    with pytest.raises(ConfigError, match="runtime: rtx; segmenter fcm has no runtime to choose"):
         load_segmenter("fcm", runtime="rtx")
 
 

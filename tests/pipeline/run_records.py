@@ -21,7 +21,7 @@ from endostream.pipeline.supervisor import Supervisor
 def supervisor_of(*sources: str, sinks: tuple[str, ...] = ()) -> Supervisor:
     config = Config()
     spec = RunSpec("", "live", config.model_dump(), sources or ("phantom:",), sinks=sinks)
-    return Supervisor(spec, config, ThreadLauncher("inproc://none/"), lambda level, text: None)
+    return Supervisor(spec, config, ThreadLauncher("inproc://none/"), lambda *_: None)
 
 
 def set_cells(board: Board, cells: dict[str, int]) -> None:

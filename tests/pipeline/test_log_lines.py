@@ -135,5 +135,6 @@ def test_every_line_of_a_run_with_a_killed_stage_is_json_with_the_runs_id(tmp_pa
         "preprocess: killed by SIGKILL; starts again in 0.05 s",
         "preprocess: is back",
     ]
+    assert [line["event"] for line in lines if line["stage"] == "preprocess"] == ["stage_down", "stage_back"]
     assert (lines[0]["event"], lines[-1]["event"]) == ("begin", "end")
     assert (lines[-1]["exit_code"], lines[-1]["restarts"]["preprocess"]) == (130, 1)

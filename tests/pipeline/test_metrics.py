@@ -26,7 +26,7 @@ def supervisor(tmp_path: Path) -> Supervisor:
     """One that has not begun, with a source that has a password and a sink on a real disk."""
     config = Config()
     spec = RunSpec("", "live", config.model_dump(), (SECRET,), sinks=(f"video:{tmp_path / 'o.mkv'}",))
-    return Supervisor(spec, config, ThreadLauncher("inproc://none/"), lambda level, text: None)
+    return Supervisor(spec, config, ThreadLauncher("inproc://none/"), lambda *_: None)
 
 
 def test_a_run_that_has_not_begun_has_a_record_of_noughts_and_unknowns(supervisor: Supervisor) -> None:
@@ -122,7 +122,7 @@ def test_faults_are_counted_and_the_last_ones_told_without_a_secret(supervisor: 
 def test_the_record_stage_and_its_link_are_told_only_where_there_is_one() -> None:
     config = Config()
     spec = RunSpec("", "live", config.model_dump(), ("a.avi",))
-    bare = Supervisor(spec, config, ThreadLauncher("inproc://none/"), lambda level, text: None)
+    bare = Supervisor(spec, config, ThreadLauncher("inproc://none/"), lambda *_: None)
     record = snapshot(bare)
     assert "record" not in record["stages"]
     assert list(record["links"]) == [link for link in LINKS if not link.endswith("-record")]

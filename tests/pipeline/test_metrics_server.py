@@ -33,7 +33,7 @@ from .end_to_end import Run, small_video
 def supervisor() -> Supervisor:
     config = Config()
     spec = RunSpec("", "live", config.model_dump(), ("a.avi",), sinks=("jsonl:o.jsonl",))
-    return Supervisor(spec, config, ThreadLauncher("inproc://none/"), lambda level, text: None)
+    return Supervisor(spec, config, ThreadLauncher("inproc://none/"), lambda *_: None)
 
 
 def fetched(url: str) -> dict[str, Metric]:

@@ -62,7 +62,7 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 def supervisor() -> Supervisor:
     config = Config()
     spec = RunSpec("", "live", config.model_dump(), ("a.avi",))
-    return Supervisor(spec, config, ThreadLauncher("inproc://none/"), lambda level, text: None)
+    return Supervisor(spec, config, ThreadLauncher("inproc://none/"), lambda *_: None)
 
 
 class Rig:

@@ -98,4 +98,4 @@ def test_an_unknown_runtime_is_a_mistake_of_usage(
 def test_a_segmenter_without_a_choice_says_so(replay: Replay, caplog: pytest.LogCaptureFixture) -> None:
     code, _ = replay("--segmenter", "fcm", "--runtime", "openvino")
     assert code == 2
-    assert "runtime: openvino; segmenter fcm has no choice of it" in caplog.text
+    assert "runtime: openvino; segmenter fcm has no runtime to choose" in caplog.text

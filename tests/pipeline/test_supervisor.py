@@ -88,10 +88,13 @@ class Rig:
         self.told: list[tuple[str, str]] = []
         every = "every-frame" if mode == "every-frame" else "live"
         spec = RunSpec("fake://", every, config.model_dump(), ("a.avi",), sinks=sinks, session=session)
-        self.supervisor = Supervisor(
-            spec, config, self.launcher, lambda level, text: self.told.append((level, text))
-        )
+        self.events: list[str] = []
+        self.supervisor = Supervisor(spec, config, self.launcher, self._hear)
         self.board = self.supervisor.board
+
+    def _hear(self, level: str, text: str, event: str) -> None:
+        self.told.append((level, text))
+        self.events.append(event)
 
     def start(self) -> None:
         for stage in self.supervisor._stages.values():
@@ -218,6 +221,7 @@ def test_a_killed_stage_starts_again_after_the_shortest_delay_and_says_so(rig: R
     assert len(rig.launcher.lives["infer"]) == 2
     rig.says("infer", "ready")
     assert rig.told[-1] == ("info", "infer: is back")
+    assert rig.events == ["stage_down", "stage_back"]
     assert [where for _, where, _ in rig.supervisor.outcome.events] == ["infer", "infer"]
 
 

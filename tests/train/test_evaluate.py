@@ -118,6 +118,14 @@ def test_an_unknown_segmenter_is_named_before_any_data_is_read(tmp_path: Path) -
         evaluate_command(EvaluateRequest("nonsense", tmp_path), lambda line: None)
 
 
+def test_a_runtime_for_a_segmenter_without_a_choice_is_told(make_data: MakeData) -> None:
+    request = EvaluateRequest("fcm", make_data(1), runtime="openvino")
+    with pytest.raises(
+        ConfigError, match=r"segmenter fcm has no runtime to choose, expected none\. Try: without"
+    ):
+        evaluate_command(request, lambda line: None)
+
+
 def test_the_figures_have_a_row_a_picture_and_tiles_in_columns(make_data: MakeData) -> None:
     data = make_data(5, (96, 128))
     pairs = pairs_to_evaluate(data, None, lambda line: None)
