@@ -5,7 +5,7 @@
 The rendered phantom from memory, null sink, ``resunet-small`` beside it on the same two cores, the first frames
 included; 720 × 576 at 25, 1280 × 1024 at 30 and 1920 × 1080 at 60 frames a second. The variants take turns, so that a
 slow minute of the machine falls on all. "beside load": two processes that only count, in the ordinary class, one for
-each core. What has no setting (a copy, a conversion) is in the page's words, with the figures taken when it was changed.
+each core. What has no setting (a copy, a conversion) is in the page's words, with figures of when it was changed.
 """
 
 import contextlib
