@@ -103,6 +103,7 @@ class TraceSink:
     def __init__(self, spec: SinkSpec, context: SinkContext) -> None:
         self._spec, self._path = spec, Path(spec.path)
         self._expected: FrameKey | None = None
+        self._ahead: list[Lost] = []
         self._rows: RowWriter | None = None
         try:
             if _is_parquet(self._path):
@@ -143,12 +144,17 @@ class TraceSink:
             raise cannot_write(self._spec, self._path, error) from error
 
     def _missing(self, presented: Presented) -> list[Lost]:
-        """What overlay said was lost before this frame, and what was lost on the way from there to here."""
+        """What overlay says was lost, and what was lost on the way from there to here.
+
+        Overlay may tell of a loss with a frame before it: it has received further than it has presented.
+        """
         key, expected = presented.frame.key, self._expected
         self._expected = key._replace(seq=key.seq + 1)
         lost = list(presented.lost)
+        known = [*self._ahead, *lost]
+        self._ahead = [one for one in known if one.key > key]
         if expected is not None and expected[:2] == key[:2]:
-            told = sum(one.frames for one in lost if expected <= one.key < key)
+            told = sum(one.frames for one in known if expected <= one.key < key)
             if key.seq - expected.seq - told > 0:
                 lost.append(Lost(expected, key.seq - expected.seq - told, NOT_LOGGED))
         return lost

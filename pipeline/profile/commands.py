@@ -24,7 +24,7 @@ from .external import FAULTS, external_cells, witness_faults
 from .held import cells_in
 from .matrix import matrix_of, rates_of, sizes_of
 from .page import write_page
-from .profiler import ProfileRequest, make_profile
+from .profiler import ProfileRequest, known_code, make_profile
 from .result import read_profile
 
 _CHANGES_SHOWN = (
@@ -208,7 +208,7 @@ class ProfileFailed(EndostreamError, RuntimeError):
 
     def __init__(self, exit_code: int, source: str) -> None:
         super().__init__(f"profile: {source}; a run ended with exit code {exit_code}, expected 0")
-        self.exit_code = ExitCode(exit_code) if exit_code in set(ExitCode) else ExitCode.FAILED
+        self.exit_code = ExitCode(known_code(exit_code))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Separate from what is worked out of it. What the columns mean is said in ``pipel
 
 import csv
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -67,10 +67,15 @@ def rows_from(records: Sequence[Sequence[str]]) -> Rows:
     return Rows(numbers, texts)
 
 
+def whole_lines(lines: Iterable[str]) -> Iterator[str]:
+    """All but the last one if it is torn, as a run that was killed leaves it."""
+    return (line for line in lines if line.endswith("\n"))
+
+
 def read_log(path: Path, rows_at_once: int = _ROWS_AT_ONCE) -> Iterator[Rows]:
     """The log in pieces; raises ConfigError for a file that is none."""
     with path.open(encoding="utf-8", newline="") as file:
-        lines = csv.reader(file)
+        lines = csv.reader(whole_lines(file))
         if tuple(next(lines, ())) != COLUMNS:
             raise ConfigError(f"frame log: {path}; expected one that --sink trace:FILE.csv has written")
         while records := list(itertools.islice(lines, rows_at_once)):
@@ -95,7 +100,7 @@ def span_of(path: Path) -> Span | None:
         first = next((row for row in csv.reader(file) if row[:1] == [PRESENTED]), None)
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
-        tail = file.read().decode("utf-8", "replace").splitlines()
+        tail = file.read().rpartition(b"\n")[0].decode("utf-8", "replace").splitlines()
     last = next((row for row in csv.reader(reversed(tail)) if row[:1] == [PRESENTED]), None)
     if first is None or last is None or len(last) != len(COLUMNS):
         return None

@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from endostream.configs.errors import SinkError
+from endostream.configs.errors import ExitCode, SinkError
 from endostream.configs.schema import frame_rate
 
 from ..environment import environment
@@ -24,7 +24,7 @@ from .budget import Budget, Verdict, check
 from .cell_run import Ran, RunPlan, check_cell, decode_beforehand, run_cell
 from .chrome_trace import Event, run_events, write_trace
 from .external import MEASURER, ExternalCell, run_external
-from .frame_log import Span
+from .frame_log import Span, whole_lines
 from .matrix import Cell
 from .measure import Measured, Window, measure_log, measure_rows
 from .out_folder import fresh_folder, put_in_place
@@ -182,7 +182,12 @@ def _write(
     write_page(fresh / "profile.html", profile_page(profile))
     write_trace(fresh / "trace.json", _events(results))
     codes = [int(run.facts["exit_code"]) for _, runs in results for run in runs]
-    return Made(profile, fresh, verdicts, next((code for code in codes if code), 0))
+    return Made(profile, fresh, verdicts, next((known_code(code) for code in codes if code), 0))
+
+
+def known_code(code: int) -> int:
+    """An exit code of ours; 1 for any other, such as that of a run that a signal ended."""
+    return code if code in set(ExitCode) else int(ExitCode.FAILED)
 
 
 def _cell_json(cell: Cell | ExternalCell, runs: Sequence[RunResult]) -> dict[str, Any]:
@@ -245,7 +250,7 @@ class FrameFile:
         prefix = f'"{cell.replace(chr(34), chr(34) * 2)}",{repeat},'
         with log.open(encoding="utf-8", newline="") as lines:
             next(lines, None)
-            self._file.writelines(prefix + line for line in lines)
+            self._file.writelines(prefix + line for line in whole_lines(lines))
 
     def close(self) -> None:
         """Finish it, and write the same as Parquet where pyarrow is there; may be called twice."""

@@ -74,7 +74,8 @@ def cell_json(
 ) -> dict[str, Any]:
     """One cell: its runs put together."""
     names = sorted({series for run in runs for series in run.measured.digest.series}, key=_order)
-    period_ns = runs[0].measured.window.period_ns if runs else None
+    periods_ns = [run.measured.window.period_ns for run in runs]
+    period_ns = next((period_ns for period_ns in periods_ns if period_ns is not None), None)
     return {
         "name": name,
         "settings": settings,

@@ -76,6 +76,19 @@ def test_frames_that_overlay_says_were_lost_have_rows_with_their_cause(tmp_path:
     ]
 
 
+def test_what_overlay_tells_ahead_of_its_place_is_told_once_and_by_its_cause(tmp_path: Path) -> None:
+    """A pipe gave frames 3 to 21 to nobody; overlay had received 22 when it presented 1, and told it with 1."""
+    with sink_for(tmp_path / "o.csv") as sink:
+        sink.write(presented(0))
+        sink.write(presented(1, lost=(Lost(FrameKey(0, 0, 3), 19, "lost_at_source"),)))
+        for seq in (2, 22, 24):
+            sink.write(presented(seq))
+    assert lost_of(rows_of(tmp_path / "o.csv")) == [
+        ("dropped", "3", "19", "lost_at_source"),
+        ("not_logged", "23", "1", "not_logged"),
+    ]
+
+
 def test_frames_that_nobody_says_anything_of_were_presented_and_are_not_in_the_log(tmp_path: Path) -> None:
     with sink_for(tmp_path / "o.csv") as sink:
         sink.write(presented(0))

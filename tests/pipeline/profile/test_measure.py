@@ -1,5 +1,6 @@
 """A log worked through: every series of a known run, what was counted, the worst frames; damaged logs are refused."""
 
+import csv
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from endostream.pipeline.frame import FrameKey, Lost
 from endostream.pipeline.profile.bootstrap import figures_ns, pool
 from endostream.pipeline.profile.frame_log import Span, read_log, span_of
 from endostream.pipeline.profile.measure import Window, measure_log, measure_rows
+from endostream.pipeline.profile.profiler import FrameFile
+from endostream.pipeline.profile.result import RunResult, cell_json
 from endostream.pipeline.trace_row import COLUMNS
 
 from .synthetic import BEGIN_NS, MS, PACED, PERIOD_NS, frame, measured, write_log
@@ -120,3 +123,25 @@ def test_what_is_no_frame_log_is_refused(text: str, message: str, tmp_path: Path
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         list(read_log(path))
+
+
+def test_a_cell_keeps_its_period_when_its_first_run_did_not_get_so_far_as_to_know_it(tmp_path: Path) -> None:
+    failed = measured(tmp_path, [], Window(0.0, None, True), "first.csv")
+    done = measured(tmp_path, [2.0, 50.0])
+    cell = cell_json("a cell", {}, [RunResult(failed), RunResult(done)])
+    assert (cell["period_ms"], cell["counted"]["deadline_misses"]) == (40.0, 1)
+
+
+def test_the_line_that_a_killed_run_left_torn_is_left_out_everywhere(tmp_path: Path) -> None:
+    log = write_log(tmp_path / "o.csv", [frame(seq) for seq in range(10)])
+    log.write_text(log.read_text()[:-30])
+    assert measure_log(log, PACED).counted.presented == 9
+    with FrameFile(tmp_path / "frames.csv") as frames:
+        frames.add("a, cell", 1, log)
+        frames.add("a, cell", 2, write_log(tmp_path / "p.csv", [frame(0)]))
+    with (tmp_path / "frames.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["repeat"], row["seq"]) for row in rows] == [
+        *(("1", str(seq)) for seq in range(9)),
+        ("2", "0"),
+    ]

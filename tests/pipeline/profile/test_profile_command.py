@@ -248,6 +248,14 @@ def test_a_cell_that_fails_is_told_and_the_others_go_on(tmp_path: Path) -> None:
     assert done.stdout == ""
 
 
+def test_a_run_that_a_signal_ended_is_told_and_the_command_ends_with_exit_code_1(tmp_path: Path) -> None:
+    arguments = ("--segmenter", "nasty_segmenters:Crashing", "--duration", "1", "--repeats", "1", "--quiet")
+    video = small_video(tmp_path)
+    done = profile(tmp_path, video, *arguments, "--launcher", "threads", "--first-frames", "--out", "o")
+    assert done.code == 1
+    assert f"run 1 of {video}, nasty_segmenters:Crashing, live, threads: exit code -11" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
