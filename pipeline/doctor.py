@@ -6,12 +6,15 @@ It changes nothing, and a thing that does not work here is an answer, not an err
 
 import mmap
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from endostream.configs.errors import ModelError
@@ -19,6 +22,7 @@ from endostream.models.cuda_device import driver_version, no_gpu_reason
 from endostream.models.runtimes import DRIVER_LINE, RUNTIMES, is_installed, runtime_version, why_not
 from endostream.models.segmenter import SEGMENTERS, load_segmenter
 from endostream.models.trt_gpu import read_gpu
+from endostream.models.trt_request import engines_folder
 
 from .environment import environment
 
@@ -35,6 +39,7 @@ def diagnosis() -> dict[str, Any]:
     and ``segmenters``.
 
     ``devices``: the capture devices with ``path``, ``card``, ``modes`` in words, and ``problem`` where there is one.
+    ``cache``: its ``folder``, and ``bytes`` by what is kept there.
     """
     checks = {
         "shared memory (memfd)": _try_memfd,
@@ -50,7 +55,19 @@ def diagnosis() -> dict[str, Any]:
         "segmenters": {name: _outcome(partial(_try_segmenter, name)) for name in sorted(SEGMENTERS)},
         "devices": devices(),
         "gpu": _outcome(_try_gpu),
+        "cache": cache(engines_folder().parent),
     }
+
+
+def cache(folder: Path) -> dict[str, Any]:
+    """What lies in the cache: engines, compiled models, answers to self-tests. All of it is made again when missed."""
+    sizes: dict[str, int] = {}
+    for file in folder.rglob("*"):
+        with suppress(OSError):  # another run may be cleaning up
+            if file.is_file():
+                kind = file.relative_to(folder).parts[0]
+                sizes[kind] = sizes.get(kind, 0) + file.stat().st_size
+    return {"folder": str(folder), "bytes": dict(sorted(sizes.items()))}
 
 
 def devices() -> list[dict[str, Any]]:
@@ -82,7 +99,17 @@ def diagnosis_text(found: dict[str, Any]) -> str:
         lines += [f"    {mode}" for mode in device["modes"]]
     if not found["devices"]:
         lines.append("  none found; streams and pipe: need none")
+    lines += ["cache", f"  {_cache_line(found['cache'])}"]
     return "\n".join(lines) + "\n"
+
+
+def _cache_line(found: dict[str, Any]) -> str:
+    sizes, folder = found["bytes"], found["folder"]
+    if not sizes:
+        return f"{folder}: empty"
+    parts = ", ".join(f"{kind} {size / 1e6:.1f} MB" for kind, size in sizes.items())
+    whole = f"{sum(sizes.values()) / 1e6:.1f} MB"
+    return f"{folder}: {whole} ({parts}), made again when missed. To clear it: rm -r {shlex.quote(folder)}"
 
 
 def _outcome(check: Callable[[], str]) -> str:

@@ -154,7 +154,7 @@ def _delays(record: Record, rates: dict[str, Any]) -> Table:
                 now["max"],
                 *(whole[key] for key in ("p50", "p99", "p99_9", "max")),
             ]
-            table.add_row(text, *map(_ms, cells), _count(whole["n"]))
+            table.add_row(text, *map(_ms, cells), _count(int(whole["n"])))
     return table
 
 

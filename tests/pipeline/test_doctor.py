@@ -1,6 +1,7 @@
 """The doctor tells what works, and what does not with the reason; it never fails itself."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +25,26 @@ def test_a_segmenter_that_cannot_load_stays_listed_with_the_reason(monkeypatch: 
     assert list(found["segmenters"]) == ["absent"]
     assert found["segmenters"]["absent"].startswith("no: segmenter absent: cannot be loaded here")
     assert "\n  absent: no: " in diagnosis_text(found)
+
+
+def test_the_cache_is_told_with_its_size_and_how_to_clear_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, no_segmenters: None
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "endostream"
+    assert diagnosis_text(diagnosis()).endswith(f"\ncache\n  {folder}: empty\n")
+    for name, size in (
+        ("engines/a.engine", 3_000_000),
+        ("engines/b.engine", 500_000),
+        ("openvino/x/y.blob", 200_000),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(bytes(size))
+    found = diagnosis()
+    assert found["cache"] == {"folder": str(folder), "bytes": {"engines": 3_500_000, "openvino": 200_000}}
+    assert diagnosis_text(found).splitlines()[-1] == (
+        f"  {folder}: 3.7 MB (engines 3.5 MB, openvino 0.2 MB), made again when missed. To clear it: rm -r {folder}"
+    )
 
 
 def test_shared_memory_and_sockets_are_tried() -> None:
@@ -131,5 +152,5 @@ def test_no_engine_is_built_to_find_out(monkeypatch: pytest.MonkeyPatch) -> None
 def test_the_command_prints_json_on_request(capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert set(found) == {"environment", "checks", "segmenters", "devices", "runtimes", "gpu"}
+    assert set(found) == {"environment", "checks", "segmenters", "devices", "runtimes", "gpu", "cache"}
     assert "fcm" in found["segmenters"]
