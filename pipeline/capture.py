@@ -472,6 +472,8 @@ class Capture:
                 self._wait_for_display(prepared.header.size_hw)
             self._wait_until_due(prepared)
             self._release(prepared)
+            self.host.beat()  # who never has to wait for the next picture shows life and listens here
+            self.host.read_control()
 
     def _wait_for_display(self, size_hw: SizeHW) -> None:
         """Before the first frame of a recording, which would wait otherwise."""

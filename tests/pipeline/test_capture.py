@@ -1,14 +1,14 @@
 """The capture stage with generated sources and a clock that stands still: releases, slots, resends, restarts."""
 
 import contextlib
+import itertools
 import queue
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -35,7 +35,7 @@ FASTEST = config_of(replay={"speed": "fastest"})
 class Plan:
     """What a generated source does."""
 
-    seqs: tuple[int, ...] = (0, 1, 2)
+    seqs: Iterable[int] = (0, 1, 2)
     error: Exception | None = None
     size_hw: tuple[int, int] = (4, 6)
 
@@ -326,7 +326,7 @@ def test_live_frames_are_released_when_they_are_due(plans: dict[str, Plan]) -> N
 
         rig.until(step)
         released = [frame.capture_ns for frame, _ in rig.frames]
-        steps = [later - earlier for earlier, later in pairwise(released)]
+        steps = [later - earlier for earlier, later in itertools.pairwise(released)]
         # The clock is moved by a millisecond at a time, and by capture itself to the very due time.
         assert [round(step / 40e6) for step in steps] == [1, 1, 3]
         assert all(
@@ -379,6 +379,21 @@ def test_finishing_releases_nothing_more_and_tells_the_end(plans: dict[str, Plan
         assert len(played) <= 5
         assert rig.value("captured") == len(played)
         rig.until(lambda: rig.value("held") == 0)
+
+
+def test_a_source_that_never_pauses_leaves_capture_time_to_show_life_and_to_listen(
+    plans: dict[str, Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A command that floods its pipe always had a next picture ready: capture was killed as silent, over and over."""
+    monkeypatch.setattr("endostream.pipeline.capture._NOTHING_NEW_MS", 5000.0)  # one is there before that
+    plans["flood"] = Plan(itertools.count())
+    with capture_rig("flood", mode="live") as rig:
+        rig.until(lambda: rig.value("captured") > 20)
+        clock_of(rig.rig.host).advance_ns(1_000_000_000)
+        now_ns = rig.rig.host.clock.now_ns()
+        rig.until(lambda: rig.value("heartbeat_ns") >= now_ns, "a sign of life")
+        rig.rig.ours.send({"t": "finish"})
+        rig.until(lambda: rig.ends == 1, "the end")
 
 
 def test_what_was_in_flight_is_sent_again_when_told_and_given_up_after_two_times(
