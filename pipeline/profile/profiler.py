@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from endostream.configs.errors import ExitCode, SinkError
+from endostream.configs.errors import ConfigError, ExitCode, SinkError
 from endostream.configs.schema import frame_rate
 
 from ..environment import environment
@@ -147,7 +147,13 @@ def _scratch(folder: Path) -> "tempfile.TemporaryDirectory[str]":
 
 
 def _measured(ran: Ran, window: Window) -> Measured:
-    return measure_log(ran.log, window) if ran.log.exists() else measure_rows([], Span(0, 0), window)
+    """What its log says: nothing, of a run that failed before it could write one, as on a full disk."""
+    try:
+        return measure_log(ran.log, window)
+    except (ConfigError, FileNotFoundError):
+        if not ran.exit_code:
+            raise
+    return measure_rows([], Span(0, 0), window)
 
 
 def period_ns(cell: Cell, report: dict[str, Any]) -> int | None:

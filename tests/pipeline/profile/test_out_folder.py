@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from endostream.configs.errors import SinkError
+from endostream.configs.errors import ConfigError, SinkError
 from endostream.pipeline.profile import profiler
+from endostream.pipeline.profile.cell_run import Ran
 from endostream.pipeline.profile.external import ExternalCell
 from endostream.pipeline.profile.frame_log import Span
 from endostream.pipeline.profile.measure import Window, measure_rows
@@ -113,3 +114,11 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     message = r"out: .*file; cannot be written in \(file exists\)\. Try: --out DIR"
     with pytest.raises(SinkError, match=message), fresh_folder(tmp_path / "file"):
         pass
+
+
+def test_a_run_that_failed_before_its_log_could_be_written_has_no_figures(tmp_path: Path) -> None:
+    log, window = tmp_path / "frames.csv", Window(0.0, None, True)
+    log.write_text("")  # as a full disk leaves it
+    assert profiler._measured(Ran([], 1, 0, {}, log, [], ""), window).digest.series == {}
+    with pytest.raises(ConfigError, match="frame log: "):
+        profiler._measured(Ran([], 0, 0, {}, log, [], ""), window)
