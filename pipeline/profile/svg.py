@@ -17,6 +17,8 @@ WIDTH, HEIGHT = 640, 280
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 12, 40
 _LEGEND_PX = 18
 _MOST_POINTS = 400
+_MOST_RATIO = 1e4
+_LEGEND_CHARACTERS = 84
 
 Points = Sequence[tuple[float, float]]
 
@@ -80,8 +82,9 @@ def linear(label: str, low: float, high: float, count: int = 6) -> Axis:
 
 
 def logarithmic(label: str, low: float, high: float) -> Axis:
-    """Ticks at 1, 2 and 5 times the powers of ten."""
-    low, high = max(low, 1e-4), max(high, low * 1.1, 2e-4)
+    """Ticks at 1, 2 and 5 times the powers of ten, four of which at most; what lies below is drawn at the edge."""
+    low = max(low, high / _MOST_RATIO, 1e-4)
+    high = max(high, low * 1.1)
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     marks = [digit * 10.0**exponent for exponent in exponents for digit in (1, 2, 5)]
     begin = max((mark for mark in marks if mark <= low), default=low)
@@ -201,18 +204,27 @@ def _frame(x: Axis, y: Axis) -> Iterable[str]:
     )
 
 
+def shortened(name: str, most: int) -> str:
+    """The name, its middle left out where it has more than ``most`` characters."""
+    if len(name) <= most:
+        return name
+    end = most // 3
+    return f"{name[: most - end - 1]}…{name[-end:]}"
+
+
 def _legend(named: Sequence[Entry], top: int) -> tuple[str, int]:
     """Names with their colours in rows from ``top`` on, and how many rows that takes."""
     rows: list[list[str]] = [[]]
     taken = 0
     for entry in named:
-        wide = 30 + 7 * len(entry.name)
+        name = shortened(entry.name, _LEGEND_CHARACTERS)
+        wide = 30 + 7 * len(name)
         if taken + wide > WIDTH - _LEFT and rows[-1]:
             rows.append([])
             taken = 0
         sign = _SIGNS[entry.dash]
         square = f'<tspan fill="{entry.colour}" fill-opacity="{entry.opacity}">{sign}</tspan>'
-        rows[-1].append(f"{square} {escape(entry.name)}   ")
+        rows[-1].append(f"{square} {escape(name)}   ")
         taken += wide
     texts = [
         f'<text x="{_LEFT}" y="{top + 12 + _LEGEND_PX * number}" xml:space="preserve">{"".join(row)}</text>'

@@ -13,6 +13,7 @@ from endostream.pipeline.profile.page import ms
 from endostream.pipeline.profile.report_charts import cdf_chart
 from endostream.pipeline.profile.report_page import profile_page
 from endostream.pipeline.profile.result import read_profile, write_profile
+from endostream.pipeline.profile.svg import logarithmic, shortened
 
 from .synthetic import measured, profile_of
 
@@ -114,6 +115,14 @@ def test_no_two_curves_of_a_matrix_look_alike(tmp_path: Path) -> None:
     )
     looks = re.findall(r'stroke="(#[0-9a-f]{6})" stroke-width="1.6"( stroke-dasharray="[\d ]+")?', chart)
     assert len(looks) == len(set(looks)) == 16
+
+
+def test_long_names_lose_their_middle_and_a_delay_of_nothing_stretches_no_axis() -> None:
+    assert shortened("external: a very long command {input}, 25 fps", 24) == "external: a ver…, 25 fps"
+    assert len(shortened("x" * 200, 84)) == 84
+    assert shortened("short", 84) == "short"
+    assert next(tick for tick, _ in logarithmic("ms", 0.0, 500.0).ticks) == 0.05
+    assert logarithmic("ms", 0.0, 500.0).place(0.0) == 0.0
 
 
 @pytest.mark.parametrize(
