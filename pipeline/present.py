@@ -1,9 +1,10 @@
 """The display process: every captured frame is copied, drawn on and presented as it comes, with or without a mask.
 
-Its loop serves frames first and masks when no frame waits, so the video path never waits for the annotation path;
-if drawing itself fails, the raw picture is shown. The picture is copied once, straight into the slot of the ring
-that the record process reads, and drawn on there. One sink presents here; all others live in the record process.
-In every-frame mode a frame waits for its answer, and its credit goes back when the record process is done with it.
+Its loop serves frames first, and a mask when no frame waits or after a frame, so the video path never waits for the
+annotation path (making a mask ready takes a fraction of a millisecond); if drawing itself fails, the raw picture is
+shown. The picture is copied once, straight into the slot of the ring that the record process reads, and drawn on there.
+One sink presents here; all others live in the record process. In every-frame mode a frame waits for its answer, and its
+credit goes back when the record process is done with it.
 """
 
 import gc
@@ -90,6 +91,7 @@ class Presenter:
         self._blanker = Blanker() if config.record.blank_outside_view else None
         # Where a key may start a recording, the ring is there before: making it would cost the video some frames.
         self._easel = Easel(host, shared or bool(host.spec.session and host.spec.presenting == "window"))
+        self._frame_was_last = False
         self._getting_ready: SizeHW | None = None
         self._prepared_size = board.cell("overlay.prepared_size")
         self._prepared_size.value = 0
@@ -187,8 +189,12 @@ class Presenter:
         self._masks.extend(self._masks_link.receive())
         if not self._every_frame:
             self._drop_backlog()
-        if self._frames and self._present_next():
+        # After each frame a mask may come first: where showing takes a whole period there is always a frame that waits.
+        masks_turn = bool(self._masks) and self._frame_was_last and not self._every_frame
+        if self._frames and not masks_turn and self._present_next():
+            self._frame_was_last = True
             return True
+        self._frame_was_last = False
         if self._masks:
             self._take_mask()
             return True

@@ -227,6 +227,16 @@ def test_live_frames_go_before_masks() -> None:
         assert rig.states == [(1, "absent")]
 
 
+def test_live_a_mask_is_taken_between_frames_even_if_one_always_waits() -> None:
+    with present_rig() as rig:
+        made = [rig.frame(seq) for seq in range(3)]
+        rig.send_mask(made[0])
+        for one in made:
+            rig.send_frame(one)
+        rig.go_on()
+        assert rig.states == [(0, "absent"), (1, "fresh"), (2, "held")]
+
+
 @pytest.mark.parametrize("stage", ["infer", "preprocess"])
 def test_live_a_dead_annotation_path_shows_as_failed_and_the_video_goes_on(stage: str) -> None:
     with present_rig() as rig:
