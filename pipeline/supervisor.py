@@ -235,8 +235,7 @@ class Supervisor:
         """Run to the end; returns when every stage is gone."""
         previous = self._catch_signals()
         try:
-            # The display side last: in the real-time class it would keep us from starting the others for a while.
-            for stage in sorted(self._stages.values(), key=lambda stage: stage.essential):
+            for stage in self._stages.values():
                 if stage.wanted:
                     self._start(stage)
             while not self._over:

@@ -108,7 +108,7 @@ def main() -> int:
     machine = this_machine()
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
-    rounds, seconds = (1, 2.0) if arguments.quick else (2, 10.0)
+    rounds, seconds = (1, 2.0) if arguments.quick else (2, 8.0)
     out = OUT / "quick" if arguments.quick else OUT
     return conclude(result_of(measure(rounds, seconds, out)), arguments, machine)
 
