@@ -509,7 +509,9 @@ def test_thousands_of_foreign_messages_to_the_writer_are_survived(ipc: Rig) -> N
     context = ipc._enter()
     stranger = context.socket(zmq.ROUTER)
     stranger.setsockopt(zmq.LINGER, 0)
-    stranger.setsockopt(zmq.SNDHWM, 0)  # a ROUTER drops what is too much, and then the last message may be lost
+    stranger.setsockopt(
+        zmq.SNDHWM, 0
+    )  # a ROUTER drops what is too much, and then the last message may be lost
     stranger.bind(ipc.endpoint)
 
     def heard_of() -> bool:
