@@ -25,7 +25,7 @@ help:
 	@echo "make clean   remove what these targets made"
 
 demo: $(VENV)/.installed
-	$(BIN)/endostream demo
+	$(BIN)/endostream demo --set replay.ready_wait_s=10
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest -m "not slow and not gpu" $(PYTEST_FLAGS)
