@@ -139,6 +139,7 @@ class Decoder(threading.Thread):
         self.outlet = PacketOutlet(host)
         self._service = host.board.histogram("capture.service")
         self._prepared_size = host.board.cell("overlay.prepared_size")
+        self._waits_for_display = host.incarnation == 0 and not host.spec.every_frame
         self._wrap = _source_wrapper(host)
 
     def run(self) -> None:
@@ -295,6 +296,9 @@ class Decoder(threading.Thread):
             if header is None:
                 return
             self._service.record(time.monotonic_ns() - begun_ns)
+            if self._waits_for_display and not told.live:
+                self._wait_for_display(header.size_hw)
+            self._waits_for_display = False
             gap = 0 if next_seq is None else picture.seq - next_seq
             yield Prepared(header, stream_ns, picture.release_offset_ns, picture.arrival_ns, gap)
             next_seq = picture.seq + 1
@@ -316,14 +320,16 @@ class Decoder(threading.Thread):
             return False
         self.give(self.lease.ring.shape.ring_id, slot)
         self.released()
-        until_ns = time.monotonic_ns() + _FIRST_WAIT_NS
-        while not (self._over() or self.display_is_ready(size_hw) or time.monotonic_ns() > until_ns):
-            threading.Event().wait(_LOOK_S)
+        self._wait_for_display(size_hw)
         return not self._over()
 
-    def display_is_ready(self, size_hw: SizeHW) -> bool:
-        """Whether overlay has made ready for pictures of this size."""
-        return self._prepared_size.value == packed_size(size_hw)
+    def _wait_for_display(self, size_hw: SizeHW) -> None:
+        """Wait, but not for long, until overlay has made ready for pictures of this size."""
+        until_ns = time.monotonic_ns() + _FIRST_WAIT_NS
+        while self._prepared_size.value != packed_size(size_hw):
+            if self._over() or time.monotonic_ns() > until_ns:
+                return
+            threading.Event().wait(_LOOK_S)
 
     def _fill(self, picture: SourcePicture, key: FrameKey) -> FrameHeader | None:
         """Decode ``picture`` into a slot; None if the stage is to stop meanwhile."""
@@ -468,21 +474,10 @@ class Capture:
             self._decoder.released()
             if self.host.finishing:
                 continue
-            if not (self._cells["captured"].value or self._every_frame or prepared.arrival_ns):
-                self._wait_for_display(prepared.header.size_hw)
             self._wait_until_due(prepared)
             self._release(prepared)
             self.host.beat()  # who never has to wait for the next picture shows life and listens here
             self.host.read_control()
-
-    def _wait_for_display(self, size_hw: SizeHW) -> None:
-        """Before the first frame of a recording, which would wait otherwise."""
-        until_ns = time.monotonic_ns() + _FIRST_WAIT_NS
-        while not (self.host.stopping or self._decoder.display_is_ready(size_hw)):
-            if time.monotonic_ns() > until_ns:
-                return
-            self._service()
-            self.host.poll(_LOOK_S * 1e3)
 
     def _service(self) -> bool:
         """Read acknowledgements, free slots, send again what must be; True if anything was sent again."""

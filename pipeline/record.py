@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 _NO_PICTURE = np.empty((0, 0, 3), np.uint8)
 _SHUT_DOWN_S = 1.2
 """What the sinks get for finishing their files when the run is cut short."""
+_PACKET_PATIENCE_S, _LIVE_PACKET_PATIENCE_S = 1.0, 0.05
+"""Most that a frame waits for the packet it was decoded from, in every-frame and in live mode."""
 
 
 @dataclass(slots=True)
@@ -44,10 +46,6 @@ class _Pictures:
     marked_bgr: ImageBgr
     raw_bgr: ImageBgr | None = None
     buffers: list[ImageBgr] = field(default_factory=list)
-
-
-_PACKET_PATIENCE_S, _LIVE_PACKET_PATIENCE_S = 1.0, 0.05
-"""Most that a frame waits for the packet it was decoded from, in every-frame and in live mode."""
 
 
 class Record:

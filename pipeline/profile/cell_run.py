@@ -96,10 +96,13 @@ def check_cell(cell: Cell, options: Sequence[str]) -> None:
 def decode_beforehand(cells: Sequence[Cell], plan: RunPlan, folder: Path) -> RunPlan:
     """Have every source of the cells decoded once, by a run that is not measured, and kept for the runs that are.
 
-    It warms up caches too: what is measured is never a program's first start on this machine.
+    There is one for each segmenter and runtime, to warm up their caches too: what is measured is never a program's
+    first start on this machine.
     """
     glance = replace(plan, warm_up_s=0.0, duration_s=_GLANCE_S, decoded=folder)
-    once = {(cell.source, cell.size): cell for cell in reversed(cells) if not cell.is_live}
+    once = {
+        (cell.source, cell.size, cell.segmenter, cell.runtime): cell for cell in cells if not cell.is_live
+    }
     for cell in once.values():
         run_cell(replace(cell, pace="back-to-back"), glance, folder)
     return replace(plan, decoded=folder)

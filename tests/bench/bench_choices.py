@@ -9,29 +9,27 @@ each core. What has no setting (a copy, a conversion) is in the page's words, wi
 """
 
 import contextlib
-import json
-import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench_profile import CASES, CORES, SEGMENTER
+from bench_profile import CASES, profile
 from results import OUT, Result, Table, bench_parser, conclude, percentiles, this_machine
-from runs import ENDOSTREAM
+from runs import CORES, hold_to_cores
 
-_PROCESSES, _NO_CLASS = "processes", ("--set", "supervisor.realtime=false")
-VARIANTS: dict[str, tuple[str, tuple[str, ...], bool]] = {
-    "as it ships": (_PROCESSES, (), False),
-    "stages as threads of one process": ("threads", (), False),
-    "no real-time class": (_PROCESSES, _NO_CLASS, False),
-    "FP32 instead of INT8": (_PROCESSES, ("--set", "infer.options.precision=fp32"), False),
-    "no HUD": (_PROCESSES, ("--set", "overlay.hud=false"), False),
-    "beside load": (_PROCESSES, (), True),
-    "beside load, no real-time class": (_PROCESSES, _NO_CLASS, True),
+_NO_CLASS = ("--set", "supervisor.realtime=false")
+VARIANTS: dict[str, tuple[tuple[str, ...], bool]] = {
+    "as it ships": ((), False),
+    "stages as threads of one process": (("--launcher", "threads"), False),
+    "no real-time class": (_NO_CLASS, False),
+    "FP32 instead of INT8": (("--set", "infer.options.precision=fp32"), False),
+    "no HUD": (("--set", "overlay.hud=false"), False),
+    "beside load": ((), True),
+    "beside load, no real-time class": (_NO_CLASS, True),
 }
-"""Launcher, options of the run, and whether the cores are loaded."""
+"""Options of ``endostream profile``, and whether the cores are loaded."""
 _COUNT = [sys.executable, "-c", "while True: pass"]
 
 
@@ -47,18 +45,8 @@ def load(processes: int) -> Iterator[None]:
             process.wait()
 
 
-def delays(
-    case: tuple[int, int, int], launcher: str, options: Sequence[str], seconds: float, out: Path
-) -> dict[str, list[float]]:
-    """Every frame's delays in ms, and what the run lost; RuntimeError if it failed."""
-    width, height, fps = case
-    command = [ENDOSTREAM, "profile", "phantom:", "--segmenter", SEGMENTER, "--size", f"{width}x{height}"]
-    command += ["--rate", str(fps), "--first-frames", "--duration", f"{seconds:g}", "--repeats", "1"]
-    command += ["--launcher", launcher, *options, "--out", out, "--quiet"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise RuntimeError(f"endostream profile ended with {done.returncode}\n{done.stderr[-2000:]}")
-    cell = json.loads((out / "profile.json").read_text(encoding="utf-8"))["cells"][0]
+def delays(cell: dict[str, Any]) -> dict[str, list[float]]:
+    """Of a profile's cell: percentiles of both delays in ms, and how many frames were lost."""
     found = {
         name: [float(cell["series"][name][key]) for key in ("p50", "p99", "max")]
         for name in ("video_delay", "annotation_delay")
@@ -71,13 +59,13 @@ def measure(rounds: int, seconds: float, out: Path) -> dict[str, Any]:
     """By case and variant, a list of what each round gave."""
     cases: dict[str, dict[str, list[dict[str, list[float]]]]] = {}
     for turn in range(rounds):
-        for width, height, fps in CASES:
-            name = f"{width} × {height}, {fps} fps"
-            for variant, (launcher, options, loaded) in VARIANTS.items():
+        for case in CASES:
+            name = "{} × {}, {} fps".format(*case)
+            for variant, (options, loaded) in VARIANTS.items():
                 print(f"{turn + 1} of {rounds}: {name}, {variant}", file=sys.stderr)
                 with load(CORES if loaded else 0):
-                    one = delays((width, height, fps), launcher, options, seconds, out / "choices")
-                cases.setdefault(name, {}).setdefault(variant, []).append(one)
+                    cell = profile(case, seconds, 1, out / "choices", *options)
+                cases.setdefault(name, {}).setdefault(variant, []).append(delays(cell))
     return {"rounds": rounds, "seconds": seconds, "cases": cases}
 
 
@@ -106,8 +94,7 @@ def main() -> int:
     """Measure and print."""
     arguments = bench_parser(__doc__).parse_args()
     machine = this_machine()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    hold_to_cores()
     rounds, seconds = (1, 2.0) if arguments.quick else (2, 8.0)
     out = OUT / "quick" if arguments.quick else OUT
     return conclude(result_of(measure(rounds, seconds, out)), arguments, machine)

@@ -11,20 +11,18 @@ A source that is too slow loses no frame but time, so every frame has to be show
 video. It says nothing of a camera's or a screen's delay.
 """
 
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 from clips import phantom_clip
 from results import Promise, Result, Table, bench_parser, conclude, this_machine
-from runs import Cost, CostWatch, cpu_share, endostream
+from runs import CORES, Cost, CostWatch, cpu_share, endostream, hold_to_cores
 
 CASES = ((720, 576, 25), (1920, 1080, 30))
 STAGES = ("capture", "preprocess", "infer", "overlay", "supervisor")
 SETTLED_S, TAIL_S = 1.0, 0.5
 """Left out after the first sample of every stage, and before the last."""
-CORES = 2
 LATE_ALLOWED = 0.03
 
 
@@ -143,8 +141,7 @@ def main() -> int:
     """Measure, print, and say by the exit code whether the promises hold."""
     arguments = bench_parser(__doc__).parse_args()
     machine = this_machine()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    hold_to_cores()
     return conclude(result_of(measure(5 if arguments.quick else 30)), arguments, machine)
 
 

@@ -10,7 +10,6 @@ frames and a trace, lie in ``out/bench/profile-SIZE``. It says nothing of a came
 """
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,21 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from results import OUT, Promise, Result, Table, bench_parser, conclude, this_machine
-from runs import ENDOSTREAM
+from runs import ENDOSTREAM, hold_to_cores
 
 CASES = ((720, 576, 25), (1280, 1024, 30), (1920, 1080, 60))
 SEGMENTER = "resunet-small"
-CORES = 2
 FIGURES = ("p50", "p90", "p99", "p99_9", "max")
 VIDEO_MS, ANNOTATION_MS = 5.75, 86.0
 """What issue 7 asks for: GI Genius' bench criterion; two periods at 25 fps and the video delay."""
 
 
-def profile(width: int, height: int, fps: int, seconds: float, repeats: int, folder: Path) -> dict[str, Any]:
-    """One cell's JSON; RuntimeError if a run failed."""
+def profile(
+    case: tuple[int, int, int], seconds: float, repeats: int, folder: Path, *options: str
+) -> dict[str, Any]:
+    """One cell's JSON, of a width, height and rate; RuntimeError if a run failed."""
+    width, height, fps = case
     command = [ENDOSTREAM, "profile", "phantom:", "--segmenter", SEGMENTER, "--size", f"{width}x{height}"]
     command += ["--rate", str(fps), "--first-frames", "--duration", f"{seconds:g}", "--repeats", str(repeats)]
-    done = subprocess.run([*command, "--out", folder, "--quiet"], capture_output=True, text=True, check=False)
+    command += [*options, "--out", folder, "--quiet"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise RuntimeError(f"endostream profile ended with {done.returncode}\n{done.stderr[-2000:]}")
     cell: dict[str, Any] = json.loads((folder / "profile.json").read_text(encoding="utf-8"))["cells"][0]
@@ -45,7 +47,7 @@ def measure(seconds: float, repeats: int, out: Path) -> dict[str, Any]:
     for width, height, fps in CASES:
         name = f"{width} × {height}, {fps} fps"
         print(name, file=sys.stderr)
-        cell = profile(width, height, fps, seconds, repeats, out / f"profile-{width}x{height}")
+        cell = profile((width, height, fps), seconds, repeats, out / f"profile-{width}x{height}")
         numbers["cases"][name] = {
             "runtime": cell["settings"]["runtime"],
             "counted": cell["counted"],
@@ -135,8 +137,7 @@ def main() -> int:
     """Measure, print, and say by the exit code whether the promises hold."""
     arguments = bench_parser(__doc__).parse_args()
     machine = this_machine()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    hold_to_cores()
     seconds, repeats = (4.0, 1) if arguments.quick else (60.0, 3)
     return conclude(
         result_of(measure(seconds, repeats, OUT / "quick" if arguments.quick else OUT)), arguments, machine

@@ -21,7 +21,7 @@ from typing import Any
 
 from clips import phantom_clip
 from results import Promise, Result, Table, bench_parser, conclude, median, this_machine
-from runs import ENDOSTREAM, Run, endostream, run
+from runs import ENDOSTREAM, Run, endostream, hold_to_cores, run
 
 WORKER = "import endostream.pipeline.worker, endostream.configs.schema"
 IMPORTS = {
@@ -36,7 +36,6 @@ IMPORTS = {
 """What each process imports by the time it is ready."""
 _LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \| +(\S+)")
 _HEAVIEST = 6
-CORES = 2
 FIRST_PICTURE_S, FIRST_MASK_S = 1.5, 4.0
 """What issue 7 asks for, of the slowest start."""
 _NETWORK = ("--segmenter", "resunet-small")
@@ -163,8 +162,7 @@ def main() -> int:
     """Measure and print."""
     arguments = bench_parser(__doc__).parse_args()
     machine = this_machine()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:CORES])
+    hold_to_cores()
     repeats = 2 if arguments.quick else 9
     result = result_of(measure_commands(repeats), measure_imports(1 if arguments.quick else 5), repeats)
     return conclude(result, arguments, machine)

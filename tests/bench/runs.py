@@ -22,6 +22,15 @@ ENDOSTREAM = Path(sys.executable).with_name("endostream")
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
 
+CORES = 2
+
+
+def hold_to_cores(count: int = CORES) -> None:
+    """Hold this process, and all that it starts, to so many cores, where the system can."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
 @dataclass(slots=True)
 class Run:
     """What a command took.
