@@ -124,6 +124,7 @@ class Watched:
     restart_at_ns: int = 0
     backoff_s: float = 0.0
     failed_starts: int = 0
+    beyond_restart: bool = False
     fruitless_lives: int = 0
     processed: int = 0
     ever_ready: bool = False
@@ -396,6 +397,9 @@ class Supervisor:
         self.board.cell(f"{stage.name}.busy_since_ns").value = 0
         if self._over:
             return
+        if stage.beyond_restart:
+            self._set_state(stage, StageState.GIVEN_UP)
+            return
         if stage.name == "record" and self._recording:
             self._tell_recording({**self._recording_state, "on": False, "reason": "record is down"})
         was_ready, stage.ready_ns = stage.ready_ns, 0
@@ -662,6 +666,7 @@ class Supervisor:
         if annotates and stage.ever_ready and not self.spec.every_frame:
             self._note(stage.name, "stage_failed", message["message"], "error")
         else:
+            stage.beyond_restart = annotates  # the display side may still have outputs to finish
             self.fail(message["message"], ExitCode(message["exit_code"]))
 
     def _on_log(self, stage: Watched, message: dict[str, Any]) -> None:

@@ -20,10 +20,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import skfuzzy
-from results import Promise, Result, Table, conclude, this_machine
 
 from endostream.models import fcm_kernels
 from endostream.models.fcm import FcmSegmenter, PlainFcmSegmenter, fcm_histogram
+from results import Promise, Result, Table, conclude, this_machine
 
 Grey = npt.NDArray[np.uint8]
 Answer = tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]

@@ -19,14 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from floor import CPU_PEAK, Work, cpu_peak, gpu_peak, network_work
-from results import Promise, Result, Table, bench_parser, conclude, percentiles, this_machine
 
 from endostream.configs.errors import EndostreamError
 from endostream.models.cuda_device import Cuda, CudaFailed, no_gpu_reason, sm_clock_now_mhz
 from endostream.models.runtimes import RUNTIMES, open_preset, why_not
 from endostream.models.self_test import reference_picture
 from endostream.models.trt_gpu import read_gpu
+from floor import CPU_PEAK, Work, cpu_peak, gpu_peak, network_work
+from results import Promise, Result, Table, bench_parser, conclude, percentiles, this_machine
 
 PRESET = "resunet-small"
 INPUT_HW = (320, 320)

@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
 from hop_transports import IMAGEZMQ, OURS, SIZE_HW, TRANSPORTS, Sender, open_reader, open_sender
 from results import Promise, Result, Table, bench_parser, conclude, percentiles, this_machine
 

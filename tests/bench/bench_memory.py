@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from clips import phantom_clip
 from results import Promise, Result, Table, bench_parser, conclude, median, this_machine
 from runs import Cost, CostWatch, endostream, scratch

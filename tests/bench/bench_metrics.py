@@ -19,11 +19,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from results import Promise, Result, Table, bench_parser, conclude, median, percentiles, this_machine
-from runs import endostream
-
 from endostream.configs.errors import SourceLost
 from endostream.pipeline.metrics_socket import read_record
+from results import Promise, Result, Table, bench_parser, conclude, median, percentiles, this_machine
+from runs import endostream
 
 EVERY_S = 0.1
 SLOWER_ALLOWED_MS = 1.0

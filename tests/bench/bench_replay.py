@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+
 from clips import phantom_clip, real_clip
 from results import Promise, Result, Table, bench_parser, conclude, median, this_machine
 from runs import endostream, run, scratch

@@ -13,10 +13,9 @@ import sys
 from fractions import Fraction
 from typing import Any
 
+from endostream.pipeline.witness_measure import Measurement, WitnessError, calibrate, measure, x_display
 from results import Promise, Result, Table, bench_parser, conclude, percentiles, this_machine
 from runs import ENDOSTREAM
-
-from endostream.pipeline.witness_measure import Measurement, WitnessError, calibrate, measure, x_display
 
 SIZE_WH = (720, 576)
 BASE = "phantom:720x576@25"

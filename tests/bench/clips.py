@@ -10,9 +10,9 @@ from pathlib import Path
 
 import av
 import numpy as np
-from results import OUT
 
 from endostream.pipeline.source import SourceOptions, open_source
+from results import OUT
 
 POLYP_CLIP, NORMAL_CLIP = "colonoscopy_polyp_560x480_25fps.avi", "colonoscopy_normal_420x288_25fps.avi"
 

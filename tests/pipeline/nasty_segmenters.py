@@ -6,9 +6,11 @@ Frames are counted by the process that segments them, from 0, so a restarted one
 import os
 import signal
 import threading
+from pathlib import Path
 
 import numpy as np
 
+from endostream.configs.errors import ModelError
 from endostream.models.segmenter import (
     ImageRgb,
     Output,
@@ -135,6 +137,15 @@ class FailingToOpen(Quick):
 
     def warm_up(self) -> None:
         raise RuntimeError("no such device")
+
+
+class MissingLate(Quick):
+    """Finds, once the log has a line, that its weights are not there."""
+
+    def warm_up(self) -> None:
+        while not Path("o.jsonl").is_file() or not Path("o.jsonl").stat().st_size:
+            threading.Event().wait(0.02)
+        raise ModelError("weights: late.bin; no such file")
 
 
 class HangingToOpen(Quick):

@@ -333,6 +333,15 @@ def test_a_segmenter_that_cannot_be_opened_ends_an_every_frame_run(video: Path, 
     assert ended.report["status"] == "failed"
 
 
+def test_a_segmenter_that_cannot_be_had_ends_a_live_run_that_has_begun_and_is_not_tried_again(
+    video: Path, tmp_path: Path
+) -> None:
+    ended = play(tmp_path, video, "--set", "replay.ready_wait_s=0", segmenter="nasty_segmenters:MissingLate")
+    frames = ended.report["frames"]
+    assert (ended.code, frames["captured"] > 0, frames["ledger_closed"]) == (4, True, True)
+    assert (ended.stderr, restarts(ended)) == ("weights: late.bin; no such file\n", {})
+
+
 def test_live_video_starts_without_a_segmenter_that_is_not_ready_in_time(video: Path, tmp_path: Path) -> None:
     options = ("--set", "replay.ready_wait_s=0.5", "--set", "supervisor.stop_timeout_s=1")
     ended = play(tmp_path, video, *options, segmenter="nasty_segmenters:HangingToOpen")

@@ -668,6 +668,20 @@ def test_an_error_of_infer_before_it_was_ever_ready_ends_the_run(make: Make) -> 
     assert rig.supervisor.outcome.fatal_code is ExitCode.MODEL
 
 
+@pytest.mark.parametrize(("stage", "lives"), [("infer", 1), ("preprocess", 1), ("overlay", 2)])
+def test_what_a_restart_would_not_help_is_not_restarted_unless_it_has_outputs_to_finish(
+    make: Make, stage: str, lives: int
+) -> None:
+    rig = make()
+    rig.start()
+    rig.board.cell("capture.captured").value = 9
+    rig.says(stage, "error", message="options: wrong", exit_code=2)
+    rig.die(stage, 75)
+    rig.watch(10)
+    assert not rig.supervisor._over
+    assert len(rig.launcher.lives[stage]) == lives
+
+
 def test_an_every_frame_run_ends_when_its_last_sink_has_failed(make: Make) -> None:
     for mode, finishing in (("live", False), ("every-frame", True)):
         rig = make(mode=mode, sinks=("jsonl:a", "jsonl:b"))
