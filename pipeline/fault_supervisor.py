@@ -26,7 +26,7 @@ BEHIND_S = 1.0
 """The recording may end so long before the last picture that was shown."""
 _SETTLED_FRAMES = 60
 _PATIENCE_S = 60.0
-_COMMAND = (sys.executable, "-c", "from endostream.pipeline.cli import main; main()")
+_COMMAND = (sys.executable, "-m", "endostream.pipeline")
 
 
 def play_supervisor_cell(source: str, config: Config) -> Figures:

@@ -7,9 +7,11 @@ for tests and to measure what processes cost.
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import zmq
@@ -19,7 +21,7 @@ from .board import Board
 from .control import ControlChannel
 from .host import RunSpec, StageHost
 from .ring import Block
-from .worker import BROKEN, run_stage
+from .worker import BROKEN, GROUP_SIGNALS, run_stage
 
 _ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
@@ -96,9 +98,10 @@ class ProcessLauncher:
         command = [sys.executable, "-P", "-m", "endostream.pipeline.worker", stage, str(fd)]
         environment = os.environ | _ENVIRONMENT
         piped = subprocess.PIPE if log_lines.is_json() else None
-        process = subprocess.Popen(
-            command, pass_fds=[fd], stdin=subprocess.DEVNULL, stderr=piped, env=environment
-        )
+        with _group_signals_held():
+            process = subprocess.Popen(
+                command, pass_fds=[fd], stdin=subprocess.DEVNULL, stderr=piped, env=environment
+            )
         theirs.close()
         if stage in ("capture", "overlay") and not spec.every_frame and spec.config["supervisor"]["realtime"]:
             _run_in_realtime_class(process.pid)
@@ -110,6 +113,17 @@ class ProcessLauncher:
 
     def close(self) -> None:
         """Nothing is shared."""
+
+
+@contextlib.contextmanager
+def _group_signals_held() -> Iterator[None]:
+    """What is spawned here is born with the signals of a terminal held back, until it ignores them itself: its first
+    imports take a tenth of a second, in which a Ctrl-C would end it. Ours wait a millisecond."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run_in_realtime_class(pid: int) -> None:

@@ -164,7 +164,9 @@ class ReconnectingSource:
     # Losing it and coming back
 
     def _lose(self, error: EndostreamError) -> None:
-        """Note a loss; a reason is logged once, not with each attempt."""
+        """Note a loss; a reason is logged once, not with each attempt. That the run ends is none."""
+        if self._live.stopping():
+            return
         said = redacted(str(error))
         named = said.startswith(f"{self._name}; ")
         reason = said.removeprefix(f"{self._name}; ") if named else said.partition("; ")[2] or said

@@ -50,7 +50,7 @@ def quoted(word: str) -> str:
 def _executable() -> list[str]:
     """How this installation is run."""
     beside = Path(sys.executable).with_name(NAME)
-    return [str(beside)] if beside.exists() else [sys.executable, "-P", "-m", "endostream.pipeline.cli"]
+    return [str(beside)] if beside.exists() else [sys.executable, "-P", "-m", "endostream.pipeline"]
 
 
 def install(arguments: Sequence[str], user: str, root: Path = Path("/")) -> list[str]:

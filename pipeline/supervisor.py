@@ -31,6 +31,7 @@ _TICK_S = 0.02
 _READY_TIMEOUT_S = 30.0
 _EVERY_FRAME_WAIT_S = 10.0
 _DRAIN_TIMEOUT_S = 60.0
+_LOADING_GRACE_S = 0.2
 _STABLE_NS = 10_000_000_000
 _FAILED_STARTS = 3
 """After so many deaths in a row that got it nowhere, a stage that a run cannot do without ends the run."""
@@ -250,9 +251,11 @@ class Supervisor:
         return self.outcome
 
     def finish(self) -> None:
-        """Take nothing new in; what is under way ends, or is cut short after ``stop_timeout_s``."""
+        """Take nothing new in; what is under way ends, or is cut short after ``stop_timeout_s``. Before the first
+        frame nothing is."""
         if not self._finishing_ns:
             self._finishing_ns = time.monotonic_ns()
+            self._over = self._over or not (self._go_told or self.board.value("capture.captured"))
             self._send(self._stages["capture"], {"t": "finish"})
             self._send(self._stages["capture"], {"t": "go"})
 
@@ -441,7 +444,7 @@ class Supervisor:
     def _let_capture_go(self, now_ns: int) -> None:
         """The first frame waits for the display side, and in a replay, for a while, for infer."""
         capture = self._stages["capture"]
-        if self._go_told or capture.state is not StageState.RUNNING:
+        if self._go_told or self._finishing_ns or capture.state is not StageState.RUNNING:
             return
         display = [self._stages[name] for name in ("overlay", "record") if self._is_wanted(name)]
         waited_s = (now_ns - self.outcome.started_ns) / 1e9
@@ -682,7 +685,10 @@ class Supervisor:
     # The end
 
     def _stop_all(self) -> None:
-        """Ask every stage to end, the display side last; kill what has not ended in time."""
+        """Ask every stage to end, the display side last; kill what has not ended in time.
+
+        What is still loading hears nothing for seconds and, but for record, has no file to finish: nobody waits for it.
+        """
         deadline_ns = time.monotonic_ns() + int(self.config.supervisor.stop_timeout_s * 1e9)
         for name in ("capture", "preprocess", "infer", "record", "overlay"):
             if name in self._stages:
@@ -691,8 +697,10 @@ class Supervisor:
             if stage.handle is None:
                 continue
             left_s = max(0.05, (deadline_ns - time.monotonic_ns()) / 1e9)
-            if not stage.handle.join(left_s):
-                self._note(stage.name, "stage_killed", "did not end in time: killed")
+            loading = stage.state is StageState.STARTING and stage.name != "record"
+            if not stage.handle.join(min(left_s, _LOADING_GRACE_S) if loading else left_s):
+                if not loading:
+                    self._note(stage.name, "stage_killed", "did not end in time: killed")
                 stage.handle.kill()
                 stage.handle.join(1.0)
             self._drain_control(stage)

@@ -36,7 +36,7 @@ _START_TIMEOUT_S = 20.0
 _GRACE_S = 3.0
 _LINGER_S = 0.5
 _HANG_UP_S = 1.0
-_OUR_CLI = "from endostream.pipeline.cli import main; main()"
+_OUR_COMMAND = (sys.executable, "-P", "-m", "endostream.pipeline")
 
 
 class WitnessError(EndostreamError, RuntimeError):
@@ -253,7 +253,7 @@ def _send(asked: Measurement, pipe: Path, log: Path, program: "subprocess.Popen[
     ]
     words += ["--rate", f"{asked.fps.numerator}/{asked.fps.denominator}"]
     words += [word for fault in asked.faults for word in ("--fault", fault)]
-    sender = subprocess.Popen([sys.executable, "-P", "-c", _OUR_CLI, *words], stderr=subprocess.PIPE)
+    sender = subprocess.Popen([*_OUR_COMMAND, *words], stderr=subprocess.PIPE)
     deadline = time.monotonic() + _START_TIMEOUT_S * 2 + float(asked.slots / asked.fps) * 1.5
     try:
         while sender.poll() is None:

@@ -30,6 +30,8 @@ STAGE_MAINS = {
     "overlay": "endostream.pipeline.present:run_overlay",
     "record": "endostream.pipeline.record:run_record",
 }
+GROUP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What a terminal or a service manager sends to the whole group; the supervisor alone ends its stages, in order."""
 _ORPHAN_GRACE_S = 1.5
 _PR_SET_PDEATHSIG = 1
 _OOM_SCORES = {"infer": 500, "preprocess": 400, "record": 300}
@@ -113,9 +115,9 @@ def _set_priority(stage: str, nice: int) -> None:
 def main() -> None:
     """Entry point of the process."""
     stage, fd = sys.argv[1], int(sys.argv[2])
-    # A terminal or a service manager signals the whole group; the supervisor alone ends its stages, in order.
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in GROUP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)  # the launcher has held them back until here
     _die_with_supervisor(stage, fd)
     control = ControlChannel.from_fd(fd)
     threading.Thread(target=_end_with_supervisor, args=(fd,), daemon=True).start()

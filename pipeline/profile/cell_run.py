@@ -24,7 +24,7 @@ from ..request import checked_request
 from .machine_watch import MachineWatch, Sample
 from .matrix import OPTION_OF, Cell
 
-COMMAND = (sys.executable, "-P", "-c", "from endostream.pipeline.cli import main; main()")
+COMMAND = (sys.executable, "-P", "-m", "endostream.pipeline")
 _GLANCE_S = 0.5
 _LAST_WORDS = 2000
 _GRACE_S, _PATIENCE_S = 3.0, 20.0

@@ -1,6 +1,7 @@
 """What the command line asks for, what it refuses, and how it says so; no run is started."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from endostream.pipeline.cli import run_command
 from endostream.pipeline.request import RunRequest
 from endostream.pipeline.sink import SinkSpec
 
-COMMAND = (sys.executable, "-c", "from endostream.pipeline.cli import main; main()")
+COMMAND = (sys.executable, "-m", "endostream.pipeline")
 
 
 class Runs:
@@ -357,3 +358,11 @@ def test_live_says_what_may_have_been_meant(
 def test_live_refuses_to_wait_for_every_frame(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
     said = refused(capsys, 2, "live", "/dev/video0", "--set", "replay.mode=every-frame")
     assert said == "endostream: replay.mode: every-frame; expected live: a live source does not wait\n"
+
+
+def test_an_interrupt_during_the_first_imports_ends_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("raise KeyboardInterrupt", encoding="utf-8")
+    command = [*COMMAND, "--version"]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")

@@ -400,13 +400,18 @@ def test_every_frame_mode_can_be_interrupted_and_cut_short(video: Path, tmp_path
     assert len(times_of(tmp_path / "o.mp4")) > 0
 
 
-def test_a_run_interrupted_while_it_starts_ends_at_once(video: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("newest", ["overlay", "capture", "preprocess"])
+def test_a_run_interrupted_while_it_starts_ends_at_once(video: Path, tmp_path: Path, newest: str) -> None:
+    """A terminal signals the stages too: they died of it while they were still importing, with a traceback each."""
     with Run(tmp_path, video, "--sink", f"video:{tmp_path / 'o.mp4'}") as run:
-        run.wait_for(lambda: run.pid("overlay"), "the first stage")
-        run.send(signal.SIGINT)
+        run.wait_for(lambda: run.pid(newest), newest)
+        os.killpg(run.process.pid, signal.SIGINT)
         ended = run.end()
     assert (ended.code, ended.stderr) == (130, "")
     assert ended.report["frames"]["ledger_closed"] is True
+    assert {name: stage["restarts"] for name, stage in ended.report["stages"].items()} == dict.fromkeys(
+        ended.report["stages"], 0
+    )
 
 
 def test_without_its_supervisor_every_stage_ends_and_the_video_plays(video: Path, tmp_path: Path) -> None:

@@ -38,6 +38,15 @@ def test_the_kernels_memory_killer_and_real_time_are_provided_for() -> None:
     assert not any(line.startswith("PrivateDevices") for line in lines)
 
 
+def test_where_the_command_is_not_installed_the_package_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ran a module in which nothing happens."""
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    command = f"ExecStart={tmp_path}/python -P -m endostream.pipeline live /dev/video0"
+    assert command in lines_of(unit_text(["/dev/video0"]))
+
+
 def test_options_that_are_given_are_not_given_twice(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["/dev/video0", "--config=/srv/e.yaml", "--log-format", "text", "--quiet"]
     assert run_command(["service", "print", *arguments]) == 0

@@ -32,6 +32,7 @@ class FakeHandle:
         self.code: int | None = None
         self.kills = 0
         self.deaf = False
+        self.waited_s: list[float] = []
 
     def exit_code(self) -> int | None:
         return self.code
@@ -41,6 +42,7 @@ class FakeHandle:
         self.code = -9
 
     def join(self, timeout_s: float) -> bool:
+        self.waited_s.append(timeout_s)
         if not self.deaf and self.code is None:
             self.code = 0
         return self.code is not None
@@ -587,13 +589,45 @@ def test_finishing_asks_capture_alone_and_only_once(rig: Rig) -> None:
 
 
 def test_the_first_interrupt_lets_what_is_under_way_end_and_the_second_cuts_it_short(rig: Rig) -> None:
+    rig.board.cell("capture.captured").value = 9
     rig.supervisor.interrupt()
     assert (rig.supervisor._over, rig.supervisor.outcome.interrupted) == (False, True)
     rig.supervisor.interrupt()
     assert rig.supervisor._over
 
 
+def test_an_interrupt_before_the_first_frame_waits_for_nobody(make: Make) -> None:
+    """It took up to eight seconds: capture and infer were still loading, and the video was said to start without it."""
+    rig = make()
+    rig.start()
+    rig.supervisor.interrupt()
+    assert rig.supervisor._over
+    rig.clock.advance_ns(20 * SECOND_NS)
+    rig.all_ready()
+    rig.supervisor._let_capture_go(rig.clock.now_ns())
+    assert rig.warnings == []
+
+
+def test_what_is_still_loading_at_the_end_is_killed_without_a_word_but_record_may_finish_its_files(
+    make: Make,
+) -> None:
+    rig = make()
+    rig.start()
+    for name in ("overlay", "capture"):
+        rig.says(name, "ready")
+    for name in ("infer", "record", "overlay"):
+        rig.handle(name).deaf = True
+    rig.supervisor._stop_all()
+    kills = {name: rig.handle(name).kills for name in DISPLAY_FIRST}
+    assert kills == {"overlay": 1, "record": 1, "capture": 0, "infer": 1, "preprocess": 0}
+    assert sorted(rig.warnings) == [f"{name}: did not end in time: killed" for name in ("overlay", "record")]
+    waits = {name: rig.handle(name).waited_s for name in ("infer", "record")}
+    assert waits == {"infer": [0.2, 1.0], "record": [5.0, 1.0]}
+    rig.launcher.closed = 0
+
+
 def test_finishing_takes_no_longer_than_is_allowed(rig: Rig) -> None:
+    rig.board.cell("capture.captured").value = 9
     rig.supervisor.interrupt()
     rig.supervisor._mind_the_time(rig.clock.now_ns() + 5 * SECOND_NS)
     assert not rig.supervisor._over
