@@ -13,6 +13,8 @@ from .live_address import DEVICE_KINDS, STREAM_SCHEMES, redacted
 
 _LAVFI = "lavfi:testsrc2=size=1280x720:rate=30, a filter that makes pictures"
 _X11 = "echo $DISPLAY, and x11grab: with what it says, e.g. x11grab::0"
+_NOT_EXECUTABLE, _NOT_FOUND = 126, 127
+"""What a shell ends with when it could not run a command."""
 _UNSAID = "input/output error"
 """FFmpeg's words for an address that nobody knows, among much else."""
 
@@ -51,8 +53,12 @@ def _unknown_host(url: str) -> str:
     return ""
 
 
-def pipe_hint(command: str) -> str:
+def pipe_hint(command: str, exit_code: int | None) -> str:
     """For a command that gave no picture."""
+    if exit_code == _NOT_FOUND:
+        return "the name of the program as it is installed, or its whole path"
+    if exit_code == _NOT_EXECUTABLE:
+        return "chmod +x, if it is a program"
     return f"{redacted(command)} | head -c 80, which should show YUV4MPEG2 W… H… (docs/live.md)"
 
 

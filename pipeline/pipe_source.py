@@ -80,6 +80,7 @@ class PipeReader(threading.Thread):
         self._spare: deque[Bytes] = deque(maxlen=_SPARE_PICTURES)
         self._said = b""
         self._last_line = ""
+        self._held_line = ""  # of _last_line, until it is clear that it is not why the command ends
         self._said_at_s, self._lines = 0, 0
         self._poller = select.poll()
         self._poller.register(child.stdout, select.POLLIN)
@@ -104,6 +105,7 @@ class PipeReader(threading.Thread):
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
         self._flush_said()
+        self._log_held()
         self.latest.end(SourceLost(f"{self._name}; {reason}"))
         self.ready.set()
 
@@ -176,7 +178,10 @@ class PipeReader(threading.Thread):
     def _wait(self) -> None:
         if self._stopped.is_set():
             raise _Ended("stopped")
-        for fd, events in self._poller.poll(_POLL_MS):
+        ready = self._poller.poll(_POLL_MS)
+        if not ready:
+            self._log_held()
+        for fd, events in ready:
             if fd == self._child.stderr and not (events & select.POLLIN and self._listen()):
                 self._poller.unregister(fd)
 
@@ -188,12 +193,15 @@ class PipeReader(threading.Thread):
             self._stopped.wait(_STEP_S)
         code = self._child.exit_code()
         self._listen()
+        self._flush_said()
         if code is None:
             return "the command has closed its output"
         if code < 0:
             return f"the command was ended by signal {-code}"
-        said = f": {self._last_line}" if code and self._last_line else ""
-        return f"the command has ended with code {code}{said}"
+        if not code or not self._last_line:
+            return f"the command has ended with code {code}"
+        self._held_line = ""
+        return f"the command has ended with code {code}: {self._last_line}"
 
     # What it says
 
@@ -218,13 +226,20 @@ class PipeReader(threading.Thread):
         text = "".join(c if c.isprintable() else " " for c in line.decode(errors="replace")).strip()
         if not text:
             return
-        self._last_line = redacted(text[:_LONGEST_LOGGED])
+        self._log_held()
+        self._last_line = self._held_line = redacted(text[:_LONGEST_LOGGED])
+
+    def _log_held(self) -> None:
+        """Log the last line, now that it will not be told as the reason of an end."""
+        text, self._held_line = self._held_line, ""
+        if not text:
+            return
         second = int(time.monotonic())
         if second != self._said_at_s:
             self._said_at_s, self._lines = second, 0
         self._lines += 1
         if self._lines <= _LINES_LOGGED:
-            self._live.log(f"pipe: {self._last_line}", "info")
+            self._live.log(f"pipe: {text}", "info")
         else:
             self.faults["log_lines_left_out"] += 1
 
@@ -292,8 +307,8 @@ class PipeSource:
             try:
                 read = self._reader.latest.take(_STEP_S)
             except SourceLost as error:
-                problem = f"{error}, before the first picture. Try: {pipe_hint(self._command)}"
-                raise SourceMissing(problem) from error
+                hint = pipe_hint(self._command, self._child.exit_code())
+                raise SourceMissing(f"{error}, before the first picture. Try: {hint}") from error
             if read is not None:
                 return read
         raise SourceLost(f"{self._name}; no picture in {self._live.settings.open_timeout_s:g} s")

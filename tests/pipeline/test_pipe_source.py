@@ -107,7 +107,6 @@ def test_garbage_after_a_picture_is_a_loss_and_half_a_picture_none(tmp_path: Pat
             "echo it is broken >&2; exit 1",
             "the command has ended with code 1: it is broken, before the first picture",
         ),
-        ("no-such-command", "no-such-command: not found, before the first picture"),
         ("head -c 100000 /dev/zero", "expected a line of text, before the first picture"),
         ("echo hello", "begins with b'hello'; expected YUV4MPEG2, before the first picture"),
         ("printf 'YUV4MPEG2 W1'", "the command has ended with code 0, before the first picture"),
@@ -119,6 +118,25 @@ def test_a_command_that_gives_no_picture_is_told_at_once(command: str, problem: 
     said, _, hint = str(caught.value).partition(". Try: ")
     assert said.endswith(problem)
     assert hint.startswith(f"{command} | head -c 80, which should show YUV4MPEG2")
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "hint"),
+    [
+        ("no-such-command", 127, "the name of the program as it is installed, or its whole path"),
+        ("/", 126, "chmod +x, if it is a program"),
+        ("echo it is broken >&2; exit 1", 1, "echo it is broken >&2; exit 1 | head"),
+    ],
+)
+def test_why_a_command_failed_is_told_once_with_what_to_try(command: str, code: int, hint: str) -> None:
+    """The shell's own words stood in the log, and once more in the message."""
+    log: list[str] = []
+    with pytest.raises(SourceMissing) as caught:
+        PipeSource(f"pipe:{command}", SourceOptions(extra={"log": lambda text, _: log.append(text)}))
+    said, _, tried = str(caught.value).partition(". Try: ")
+    assert f"the command has ended with code {code}: " in said
+    assert tried.startswith(hint)
+    assert log == []
 
 
 def test_no_command_is_a_mistake() -> None:
