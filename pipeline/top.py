@@ -78,7 +78,15 @@ def _list(runs: list[LiveRun], as_json: bool) -> int:
 def _show_once(run: LiveRun, interval_s: float, as_json: bool) -> int:
     """One picture, of ``interval_s`` seconds."""
     time.sleep(interval_s)
-    record = read_record(run.directory, PATIENCE_S)
+    try:
+        record = read_record(run.directory, PATIENCE_S)
+    except SourceLost as error:
+        if is_alive(run.directory):
+            raise
+        raise SourceLost(
+            f"run: {run.run_id}; has ended within the {interval_s:g} s that were to be measured; expected one that "
+            "goes on. Try: a shorter --interval, or its --report"
+        ) from error
     rates = rates_between(record, run.record)
     if as_json:
         print(json.dumps({**record, "recent": rates}, indent=2, ensure_ascii=False, allow_nan=False))

@@ -104,6 +104,25 @@ def test_a_script_gets_the_record_and_the_rates(base: Path, capsys: pytest.Captu
     assert set(told["recent"]) >= {"seconds", "presented_fps", "delays", "stages", "links", "sinks"}
 
 
+@pytest.mark.parametrize("options", [["--once"], ["--json"]])
+def test_a_run_that_ends_between_two_looks_is_said_to_have_ended(
+    base: Path, options: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was said to give no answer ([Errno 2] No such file or directory)."""
+    with fake(base, "run-a", "aaa1") as run:
+
+        def end(_: float) -> None:
+            shutil.rmtree(run.directory)
+
+        monkeypatch.setattr("endostream.pipeline.top.time.sleep", end)
+        assert run_command(["top", *options]) == 3
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(
+        "endostream: run: aaa1; has ended within the 1 s that were to be measured; expected"
+    )
+
+
 @pytest.mark.parametrize("interval", ["0", "-1", "nan", "1e9"])
 def test_an_interval_that_makes_no_sense_is_a_mistake_of_usage(
     interval: str, capsys: pytest.CaptureFixture[str]
