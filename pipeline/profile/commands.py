@@ -95,7 +95,7 @@ def _tell_failures(profile: dict[str, Any]) -> None:
     for cell in profile["cells"]:
         for run in cell["runs"]:
             if run["exit_code"]:
-                said = " ".join(run["errors"].split())
+                said = "; ".join(" ".join(line.split()) for line in run["errors"].splitlines())
                 _say(
                     f"endostream: run {run['repeat']} of {cell['name']}: exit code {run['exit_code']}: {said}"
                 )

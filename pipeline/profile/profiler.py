@@ -33,6 +33,7 @@ from .report_page import profile_page
 from .result import KIND, SCHEMA, RunResult, cell_json, write_profile
 from .words import measured_words, unmeasured_words
 
+_RUN_COLUMNS = ("cell", "repeat", "counted")
 Say = Callable[[str], None]
 Results = list[tuple[Cell | ExternalCell, list[RunResult]]]
 
@@ -132,7 +133,7 @@ def _run(
         ran = run_cell(cell, plan, Path(scratch))
         window = Window(request.warm_up_s, period_ns(cell, ran.report), cell.paced)
         measured = _measured(ran, window)
-        frames.add(cell.name, repeat, ran.log)
+        frames.add(cell.name, repeat, ran.log, measured)
     facts = {
         "repeat": repeat,
         "command": ran.words,
@@ -231,7 +232,8 @@ def _events(results: Results) -> Iterator[Event]:
 
 
 class FrameFile:
-    """``frames.csv``: the logs of all runs behind one another, each line with its cell and repeat before it."""
+    """``frames.csv``: the logs of all runs behind one another, before each line its cell, its repeat, and whether it
+    counts: 0 in the warm-up, which is in no figure, else 1."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -241,7 +243,7 @@ class FrameFile:
             raise SinkError(
                 f"frames: {path}; cannot be written ({error.strerror}). Try: --out DIR"
             ) from error
-        self._file.write(",".join(("cell", "repeat", *COLUMNS)) + "\n")
+        self._file.write(",".join((*_RUN_COLUMNS, *COLUMNS)) + "\n")
 
     def __enter__(self) -> "FrameFile":
         return self
@@ -249,14 +251,22 @@ class FrameFile:
     def __exit__(self, *unused: object) -> None:
         self.close()
 
-    def add(self, cell: str, repeat: int, log: Path) -> None:
-        """Append a run's log; one that is not there adds nothing."""
+    def add(self, cell: str, repeat: int, log: Path, measured: Measured) -> None:
+        """Append a run's log; one that is not there adds nothing. What was lost counts where the picture before it
+        does, as in the figures."""
         if not log.exists():
             return
         prefix = f'"{cell.replace(chr(34), chr(34) * 2)}",{repeat},'
+        place, counts = COLUMNS.index("present_ns"), int(measured.window.warm_up_s == 0)
         with log.open(encoding="utf-8", newline="") as lines:
             next(lines, None)
-            self._file.writelines(prefix + line for line in whole_lines(lines))
+            for line in whole_lines(lines):
+                present_ns = "".join(
+                    line.split(",", place + 1)[place : place + 1]
+                )  # no text before it holds a comma
+                if present_ns.isdigit():
+                    counts = int(int(present_ns) >= measured.digest.begin_ns)
+                self._file.write(f"{prefix}{counts},{line}")
 
     def close(self) -> None:
         """Finish it, and write the same as Parquet where pyarrow is there; may be called twice."""
@@ -275,7 +285,7 @@ def write_parquet(path: Path) -> None:
     from ..trace_row import TEXT_COLUMNS
 
     words = ("cell", *TEXT_COLUMNS)
-    types = {name: pyarrow.int64() for name in ("repeat", *COLUMNS)} | {
+    types = {name: pyarrow.int64() for name in (*_RUN_COLUMNS, *COLUMNS)} | {
         name: pyarrow.string() for name in words
     }
     convert = pyarrow.csv.ConvertOptions(column_types=types, strings_can_be_null=False)

@@ -135,13 +135,34 @@ def test_a_cell_keeps_its_period_when_its_first_run_did_not_get_so_far_as_to_kno
 def test_the_line_that_a_killed_run_left_torn_is_left_out_everywhere(tmp_path: Path) -> None:
     log = write_log(tmp_path / "o.csv", [frame(seq) for seq in range(10)])
     log.write_text(log.read_text()[:-30])
-    assert measure_log(log, PACED).counted.presented == 9
+    torn = measure_log(log, PACED)
+    assert torn.counted.presented == 9
     with FrameFile(tmp_path / "frames.csv") as frames:
-        frames.add("a, cell", 1, log)
-        frames.add("a, cell", 2, write_log(tmp_path / "p.csv", [frame(0)]))
+        frames.add("a, cell", 1, log, torn)
+        frames.add("a, cell", 2, write_log(tmp_path / "p.csv", [frame(0)]), torn)
     with (tmp_path / "frames.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["repeat"], row["seq"]) for row in rows] == [
         *(("1", str(seq)) for seq in range(9)),
         ("2", "0"),
     ]
+
+
+def test_the_frame_file_says_what_counts_so_that_anyone_gets_the_figures_out_of_it(tmp_path: Path) -> None:
+    """Whoever took a percentile of the whole file had the warm-up in it, and another number than the report."""
+    delays = [50.0] * 5 + [2.0] * 20
+    lost = (Lost(FrameKey(0, 0, 5), 2, "superseded"),)
+    shown = [frame(seq, video_ms, lost=lost if seq in (0, 9) else ()) for seq, video_ms in enumerate(delays)]
+    log = write_log(tmp_path / "o.csv", shown)
+    for warm_up_s, left_out in ((0.0, 0), (0.15, 4)):
+        one = measure_log(log, Window(warm_up_s, PERIOD_NS, True))
+        with FrameFile(tmp_path / "frames.csv") as frames:
+            frames.add("a cell", 1, log, one)
+        with (tmp_path / "frames.csv").open(newline="") as file:
+            counting = [row for row in csv.DictReader(file) if row["counted"] == "1"]
+        seqs = [int(row["seq"]) for row in counting if row["event"] == "presented"]
+        assert seqs == list(range(left_out, 25))
+        assert len(seqs) == one.counted.presented
+        assert sum(int(row["frames"]) for row in counting if row["event"] == "dropped") == sum(
+            one.counted.dropped.values()
+        )

@@ -189,7 +189,7 @@ def test_only_a_paced_cell_has_lateness_and_deadlines(made: Made) -> None:
 
 def test_parquet_holds_the_same_rows(made: Made) -> None:
     table = pyarrow.parquet.read_table(made.folder / "frames.parquet")
-    assert table.column_names == ["cell", "repeat", *COLUMNS]
+    assert table.column_names == ["cell", "repeat", "counted", *COLUMNS]
     assert [str(seq) for seq in table["seq"].to_pylist()] == [row["seq"] for row in made.rows]
     assert table["state"].to_pylist() == [row["state"] for row in made.rows]
 
