@@ -100,7 +100,8 @@ def parse_budget(text: str, relative_allowed: bool = False) -> Budget:
     unit, value = number["unit"], float(number["number"])
     if unit == "%":
         if not relative_allowed:
-            raise ConfigError(f"budget: {text!r}; expected ms, us or s: a share is of a comparison only")
+            expected = "a number of frames" if key in COUNTS else "ms, us or s"
+            raise ConfigError(f"budget: {text!r}; expected {expected}: a share is of a comparison only")
         return Budget(text, found["series"] if found else "", _figure(key, found), value, True)
     if found is None and key in COUNTS:
         if unit:

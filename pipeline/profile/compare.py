@@ -98,7 +98,13 @@ def _pairs(
 
 
 def _identity(cell: dict[str, Any]) -> tuple[str, ...]:
-    return (cell["measurer"], *(str(cell["settings"].get(name)) for name in _SETTINGS))
+    """The settings, but not a runtime's version: what an upgrade changes is what one wants to see."""
+    settings = cell["settings"] | {"runtime": _without_version(str(cell["settings"].get("runtime")))}
+    return (cell["measurer"], *(str(settings.get(name)) for name in _SETTINGS))
+
+
+def _without_version(runtime: str) -> str:
+    return " ".join(word for word in runtime.split() if not word[0].isdigit())
 
 
 def _changes(name: str, before: dict[str, Any], after: dict[str, Any]) -> Iterator[Change]:
@@ -144,6 +150,11 @@ def _caveats(
         for key in _SETTINGS:
             if a["settings"].get(key) != b["settings"].get(key):
                 yield f"{name}: {key} is {a['settings'].get(key)} in A, {b['settings'].get(key)} in B"
+    for side, profile in (("A", before), ("B", after)):
+        for cell in profile["cells"]:
+            failed = sum(run["exit_code"] != 0 for run in cell["runs"])
+            if failed:
+                yield f"{cell['name']}: {failed} of {len(cell['runs'])} runs failed in {side}"
     for key, value in before["options"].items():
         if after["options"].get(key) != value:
             yield f"options differ: {key} is {value} in A, {after['options'].get(key)} in B"

@@ -38,7 +38,8 @@ def test_what_a_budget_reads_like(text: str, budget: tuple[str, str, float]) -> 
         ("video_delay.p99=fast", "expected SERIES.FIGURE=LIMIT"),
         ("video_delay.p99=-1ms", "expected SERIES.FIGURE=LIMIT"),
         ("video_delay.p99=5", "expected a unit: ms, us or s. Try: --budget video_delay.p99=5ms"),
-        ("video_delay.p99=10%", "a share is of a comparison only"),
+        ("video_delay.p99=10%", "expected ms, us or s: a share is of a comparison only"),
+        ("dropped=1%", "expected a number of frames: a share is of a comparison only"),
         ("dropped=3ms", "expected a number of frames without a unit"),
     ],
 )

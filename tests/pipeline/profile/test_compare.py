@@ -86,6 +86,32 @@ def test_cells_are_paired_by_their_settings_and_the_rest_is_named() -> None:
     assert found.alone == ["only in A: only here", "only in B: only there"]
 
 
+def test_cells_are_paired_across_versions_of_a_runtime_but_not_across_runtimes() -> None:
+    """After an upgrade of OpenVINO no cell of a matrix had a partner any more."""
+    before, after = profile(5.0, 1), profile(5.0, 2)
+    for side, runtimes in (
+        (before, ("openvino 2026.4.1 int8", "openvino 2026.4.1 fp32")),
+        (after, ("openvino 2026.5.0 int8", "keras 3.9 int8")),
+    ):
+        (cell,) = side["cells"]
+        side["cells"] = [
+            {**cell, "name": runtime, "settings": cell["settings"] | {"runtime": runtime}}
+            for runtime in runtimes
+        ]
+    found = compare(before, after)
+    assert [name for name, _, _ in found.pairs] == ["openvino 2026.5.0 int8"]
+    assert found.alone == ["only in A: openvino 2026.4.1 fp32", "only in B: keras 3.9 int8"]
+    assert found.caveats == [
+        "openvino 2026.5.0 int8: runtime is openvino 2026.4.1 int8 in A, openvino 2026.5.0 int8 in B"
+    ]
+
+
+def test_runs_that_failed_are_told() -> None:
+    before, after = profile(5.0, 1), profile(5.0, 2)
+    after["cells"][0]["runs"][1]["exit_code"] = 3
+    assert compare(before, after).caveats == ["phantom:, fcm: 1 of 2 runs failed in B"]
+
+
 @pytest.mark.parametrize(
     ("budget", "kept"),
     [
