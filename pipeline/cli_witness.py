@@ -152,7 +152,10 @@ def calibrate(
 @app.command()
 def read(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A recording of pictures with codes.")],
-    size: Annotated[str, typer.Option(metavar="WxH", help="Size in which the codes were drawn.")] = "720x576",
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="WxH", help="Size in which the codes were drawn; else the recording's own."),
+    ] = None,
     log: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The sender's log of what was sent.")
     ] = None,
@@ -165,10 +168,11 @@ def read(
     from .witness_play import slots_of
     from .witness_verdict import judge
 
-    seen, unreadable = seen_in_file(file, _wh(size))
+    seen, unreadable = seen_in_file(file, None if size is None else _wh(size))
     if not seen:
+        drawn = "its own size" if size is None else size
         raise SourceMissing(
-            f"witness: {file}; no code of {size} in any frame. Try: --size WxH as it was sent"
+            f"witness: {file}; no code of {drawn} in any frame. Try: --size WxH as it was sent"
         )
     slots = None if log is None else slots_of(log)
     verdict = judge(seen, slots, 0.0, file=True)

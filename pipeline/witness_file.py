@@ -22,17 +22,23 @@ Shown = tuple[int, Luma] | None
 """A frame's time in nanoseconds and its luma; None for what cannot be decoded."""
 
 
-def seen_in_file(path: Path, drawn_wh: tuple[int, int]) -> tuple[list[Seen], int]:
+def seen_in_file(path: Path, drawn_wh: tuple[int, int] | None) -> tuple[list[Seen], int]:
     """A sighting for each frame that can be read, times being its pts, and how many cannot.
+
+    Args:
+        path: of the file or folder.
+        drawn_wh: width and height in which the codes were drawn; None: those of the recording's first picture.
 
     Raises:
         SourceMissing: no such file, or none with video in it.
     """
     seen: list[Seen] = []
     unreadable = 0
-    reader = CodeReader(drawn_wh)
+    reader = None if drawn_wh is None else CodeReader(drawn_wh)
     for shown in _pictures(path) if path.is_dir() else _frames(path):
-        sighting = None if shown is None else reader.read(shown[1])
+        if reader is None and shown is not None:
+            reader = _reader_of_own_size(path, shown[1])
+        sighting = None if shown is None or reader is None else reader.read(shown[1])
         if shown is None or sighting is None or sighting.code is None:
             unreadable += 1
             continue
@@ -40,6 +46,16 @@ def seen_in_file(path: Path, drawn_wh: tuple[int, int]) -> tuple[list[Seen], int
         torn = other.number if sighting.torn and other is not None else None
         seen.append(Seen(sighting.code.number, shown[0], shown[0], sighting.code.time_us, torn))
     return seen, unreadable
+
+
+def _reader_of_own_size(path: Path, luma: Luma) -> CodeReader:
+    height, width = luma.shape
+    try:
+        return CodeReader((width, height))
+    except ValueError as error:
+        raise SourceMissing(
+            f"witness: {path}; no code in it: {error}. Try: --size WxH as it was sent"
+        ) from error
 
 
 def _pictures(path: Path) -> Iterator[Shown]:
@@ -55,9 +71,15 @@ def _frames(path: Path) -> Iterator[Shown]:
     """Every frame of a file; None for each packet that cannot be decoded, and where the file breaks off."""
     try:
         container = av.open(str(path))
-        stream = container.streams.video[0]
-    except (OSError, IndexError, av.FFmpegError) as error:
-        raise SourceMissing(f"witness: {path}; expected a video file ({error})") from error
+    except (OSError, av.FFmpegError) as error:
+        reason = (error.strerror or str(error)).lower()
+        raise SourceMissing(f"witness: {path}; cannot be read ({reason}); expected a video file") from error
+    if not container.streams.video:
+        container.close()
+        raise SourceMissing(
+            f"witness: {path}; holds no video stream; expected a recording of pictures with codes"
+        )
+    stream = container.streams.video[0]
     counted = itertools.count()
     with container:
         packets = container.demux(stream)

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -131,6 +132,43 @@ def test_a_whole_recording_ends_with_exit_code_0(tmp_path: Path) -> None:
     seen, unreadable = seen_in_file(video, (288, 216))
     assert ([each.number for each in seen], unreadable) == (list(range(10)), 0)
     assert run_command(["witness", "read", str(video), "--size", "288x216"]) == 0
+    assert run_command(["witness", "read", str(video)]) == 0  # it was looked for at 720 × 576 only
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ("320x240", "no code of its own size in any frame. Try: --size WxH as it was sent"),
+        ("64x48", "no code in it: size: 64 × 48; expected at least 288 × 96, and not that flat. Try: --size"),
+    ],
+)
+def test_a_recording_without_codes_is_told_in_a_line(
+    tmp_path: Path, size: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = tmp_path / "plain.avi"
+    wide, high = map(int, size.split("x"))
+    with av.open(str(video), "w") as target:
+        stream = target.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = wide, high, "yuvj420p"
+        target.mux(stream.encode(av.VideoFrame(wide, high, "yuvj420p")))
+        target.mux(stream.encode(None))
+    assert run_command(["witness", "read", str(video)]) == 3
+    assert f"{video}; {said}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("no.mkv", "cannot be read (no such file or directory)"), ("s.wav", "holds no video stream")],
+)
+def test_what_is_no_recording_is_told_in_a_line(
+    tmp_path: Path, name: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with wave.open(str(tmp_path / "s.wav"), "wb") as sound:
+        sound.setparams((1, 2, 8000, 0, "NONE", ""))
+        sound.writeframes(bytes(1600))
+    assert run_command(["witness", "read", str(tmp_path / name)]) == 3
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"endostream: witness: {tmp_path / name}; {said}")
 
 
 def test_a_frame_dropped_on_purpose_is_named_as_not_sent_by_the_senders_log(
