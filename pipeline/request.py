@@ -146,11 +146,11 @@ def check_source(address: str) -> None:
         raise SourceMissing(f"source: {address}; no such file or folder")
 
 
-def check_output_file(what: str, file: Path) -> None:
-    """Raise SinkError unless a file can be made beside ``file``; leaves nothing behind."""
+def check_output_file(what: str, file: Path, suffix: str = ".json") -> None:
+    """Raise SinkError unless a file can be made beside ``file``, which ends in ``suffix``; leaves nothing behind."""
     if file.is_dir():
         raise SinkError(
-            f"{what}: {file}; expected a file, this is a folder. Try: --{what} {file}/{what}.json"
+            f"{what}: {file}; expected a file, this is a folder. Try: --{what} {file}/{what}{suffix}"
         )
     if file.exists() and not file.is_file():
         return  # a pipe or a device such as /dev/stdout

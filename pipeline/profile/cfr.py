@@ -64,17 +64,16 @@ def make_cfr(
     profile: dict[str, Any],
     source: str,
     options: Sequence[str],
-    evaluation: Path | None,
+    evaluation: dict[str, Any] | None,
     command: Sequence[str],
 ) -> CfrReport:
-    """Run the pixel comparison and put everything together."""
-    given = None if evaluation is None else read_evaluation(evaluation)
+    """Run the pixel comparison and put everything together; ``evaluation`` is as ``read_evaluation`` gives it."""
     settings = own_cells(profile)[0]["settings"]
     played = [*options, "--set", f"infer.segmenter={settings['segmenter']}"]
     with tempfile.TemporaryDirectory(prefix="endostream-cfr-") as scratch:
         degradation = measure_degradation(source, played, Path(scratch) / "session")
     runtimes = {cell["settings"]["segmenter"]: cell["settings"]["runtime"] for cell in own_cells(profile)}
-    performance = [performance_of(name, runtime or "", given) for name, runtime in runtimes.items()]
+    performance = [performance_of(name, runtime or "", evaluation) for name, runtime in runtimes.items()]
     return CfrReport(profile, source, degradation, performance, command)
 
 
@@ -82,7 +81,10 @@ def own_cells(profile: dict[str, Any]) -> list[dict[str, Any]]:
     """The cells of the pipeline itself; raises ConfigError if there is none."""
     cells = [cell for cell in profile["cells"] if "external" not in cell["settings"]]
     if not cells:
-        raise ConfigError("report: the profile has external programs only; expected a cell of endostream")
+        has = "external programs only" if profile["cells"] else "no run"
+        raise ConfigError(
+            f"report: the profile has {has}; expected a cell of endostream. Try: endostream profile SOURCE"
+        )
     return cells
 
 

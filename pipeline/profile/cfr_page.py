@@ -12,7 +12,7 @@ from endostream.models.metrics_summary import DEFINITIONS
 from .cfr import CfrReport, Performance, own_cells
 from .degradation import Degradation
 from .page import DASH, Html, charts, element, figure, interval, items, join, ms, page, table, words_table
-from .report_charts import cdf_chart
+from .report_charts import cdf_chart, told_apart
 from .waterfall import waterfall
 from .words import command_line, machine_line, software_line
 
@@ -195,15 +195,15 @@ def _delay(profile: dict[str, Any], name: str) -> Iterator[object]:
         f"For scale: {_ANCHORS[name]:g} ms was the bench criterion of a device on the market (DEN200055).",
         "lead",
     )
+    cells = own_cells(profile)
+    names = told_apart([cell["name"] for cell in cells])
+    shares = {label: cell["series"].get(name) for label, cell in zip(names, cells, strict=True)}
     yield charts(
         [
-            figure(
-                f"{name}: share of frames within",
-                cdf_chart({c["name"]: c["series"].get(name) for c in own_cells(profile)}),
-            ),
+            figure(f"{name}: share of frames within", cdf_chart(shares)),
             *(
                 figure(f"the longest, {cell['name']}", waterfall(cell["worst"][name][:5], name))
-                for cell in own_cells(profile)[:3]
+                for cell in cells[:3]
                 if cell["worst"][name]
             ),
         ]

@@ -227,7 +227,8 @@ class ReportOptions:
 
 def report_command(options: ReportOptions) -> int:
     """Write the report; 5 if a pixel outside the marks is not what was captured. Makes a profile if none is given."""
-    check_output_file("cfr", options.cfr)
+    check_output_file("cfr", options.cfr, ".html")
+    evaluation = None if options.evaluation is None else cfr.read_evaluation(options.evaluation)
     profile = _profile_for(options) if options.profile is None else read_profile(options.profile)
     source = options.source or cfr.own_cells(profile)[0]["settings"]["source"]
     if is_live(source):
@@ -237,7 +238,7 @@ def report_command(options: ReportOptions) -> int:
     if options.duration_s is not None:
         played += ["--duration", f"{options.duration_s:g}"]
     _say(f"pixel comparison: {source}, every frame")
-    made = cfr.make_cfr(profile, source, played, options.evaluation, options.command)
+    made = cfr.make_cfr(profile, source, played, evaluation, options.command)
     write_page(options.cfr, cfr_page(made))
     found = made.degradation
     if options.as_json:

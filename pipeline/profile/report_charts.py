@@ -4,7 +4,7 @@ Separate from the page, which puts them in order, and from ``svg.py``, which dra
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from .page import Html, figure
@@ -14,6 +14,23 @@ _WIDE_RANGE = 8
 """Above this ratio of largest to smallest duration the axis is logarithmic."""
 _MEGAHERTZ = {"cpu_mhz": "processor", "gpu_sm_mhz": "GPU", "gpu_memory_mhz": "GPU memory"}
 _PERCENT = {"cpu_percent": "all cores", "busiest_core_percent": "busiest core", "gpu_percent": "GPU"}
+
+
+def told_apart(names: Sequence[str]) -> list[str]:
+    """The names of cells without the words with which all of them begin or end: a legend has little room."""
+    words = [name.split(", ") for name in names]
+    spare = min(map(len, words), default=0) - 1  # each keeps a word
+    if len(words) < 2 or spare < 1:
+        return list(names)
+    begin = _alike(words, spare)
+    end = _alike([one[::-1] for one in words], spare - begin)
+    return [", ".join(one[begin : len(one) - end]) for one in words]
+
+
+def _alike(words: Sequence[Sequence[str]], most: int) -> int:
+    """With how many words all of them begin, at most so many."""
+    same = (len({one[place] for one in words}) == 1 for place in range(most))
+    return sum(1 for _ in itertools.takewhile(bool, same))
 
 
 def cdf_chart(series: Mapping[str, dict[str, Any] | None]) -> str:

@@ -23,7 +23,7 @@ from .page import (
     table,
     words_table,
 )
-from .report_charts import cdf_chart, course_chart, machine_charts
+from .report_charts import cdf_chart, course_chart, machine_charts, told_apart
 from .result import OWN_STAMPS
 from .series import STAGE_SERIES
 from .waterfall import waterfall
@@ -62,9 +62,11 @@ def _body(profile: dict[str, Any]) -> Iterator[object]:
 
 def _side_by_side(cells: list[dict[str, Any]]) -> Iterator[Html]:
     for delay in _ALL_DELAYS:
-        known = {cell["name"]: cell["series"][delay] for cell in cells if delay in cell["series"]}
+        known = [cell for cell in cells if delay in cell["series"]]
+        names = told_apart([cell["name"] for cell in known])
         if known:
-            yield figure(f"{delay}, all cells", cdf_chart(known))
+            series = {name: cell["series"][delay] for name, cell in zip(names, known, strict=True)}
+            yield figure(f"{delay}, all cells", cdf_chart(series))
 
 
 def _summary(cells: list[dict[str, Any]]) -> Html:

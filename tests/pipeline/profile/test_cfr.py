@@ -4,6 +4,7 @@ page says that it is no clearance, and holds what was measured."""
 import json
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -11,8 +12,15 @@ import pytest
 
 from endostream.configs.errors import ConfigError
 from endostream.configs.schema import Config
+from endostream.pipeline.cli import run_command
 from endostream.pipeline.frame import ImageBgr
-from endostream.pipeline.profile.cfr import CfrReport, options_of, performance_of, read_evaluation
+from endostream.pipeline.profile.cfr import (
+    CfrReport,
+    options_of,
+    own_cells,
+    performance_of,
+    read_evaluation,
+)
 from endostream.pipeline.profile.cfr_page import cfr_page
 from endostream.pipeline.profile.degradation import (
     Degradation,
@@ -216,3 +224,32 @@ def test_mistakes_are_told(arguments: tuple[str, ...], code: int, message: str, 
     done = profile(tmp_path, *arguments)
     assert (done.code, len(done.stderr.splitlines())) == (code, 1)
     assert message in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("cells", "has"),
+    [([], "no run"), ([{"settings": {"external": "play {input}"}}], "external programs only")],
+)
+def test_a_profile_without_a_run_of_the_pipeline_gives_no_report(
+    cells: list[dict[str, Any]], has: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"the profile has {has}; expected a cell of endostream"):
+        own_cells({"cells": cells})
+
+
+def test_an_evaluation_that_is_none_is_refused_before_anything_is_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A profile was made first, for minutes, and then the file could not be read."""
+    words = ["profile", "report", "--source", "phantom:", "--cfr", str(tmp_path / "r.html")]
+    assert run_command([*words, "--evaluation", str(tmp_path / "no.json")]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"endostream: evaluation: {tmp_path / 'no.json'}; cannot be read")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_in_place_of_the_report_is_told_with_a_name_of_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["profile", "report", "--source", "phantom:", "--cfr", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.endswith(f"Try: --cfr {tmp_path}/cfr.html\n")

@@ -10,7 +10,7 @@ import pytest
 
 from endostream.configs.errors import ConfigError
 from endostream.pipeline.profile.page import ms
-from endostream.pipeline.profile.report_charts import cdf_chart
+from endostream.pipeline.profile.report_charts import cdf_chart, told_apart
 from endostream.pipeline.profile.report_page import profile_page
 from endostream.pipeline.profile.result import read_profile, write_profile
 from endostream.pipeline.profile.svg import logarithmic, shortened
@@ -115,6 +115,32 @@ def test_no_two_curves_of_a_matrix_look_alike(tmp_path: Path) -> None:
     )
     looks = re.findall(r'stroke="(#[0-9a-f]{6})" stroke-width="1.6"( stroke-dasharray="[\d ]+")?', chart)
     assert len(looks) == len(set(looks)) == 16
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (
+            [
+                f"/a/long/path.avi, {one}, {size}, live, processes"
+                for one in ("fcm", "resunet")
+                for size in (1, 2)
+            ],
+            ["fcm, 1", "fcm, 2", "resunet, 1", "resunet, 2"],
+        ),
+        (["a.avi, fcm, live", "b.avi, fcm, live"], ["a.avi", "b.avi"]),
+        (["phantom:, live", "phantom:, 25 fps, live"], ["live", "25 fps, live"]),
+        (
+            ["phantom:, live, processes", "external: play {input}"],
+            ["phantom:, live, processes", "external: play {input}"],
+        ),
+        (["phantom:, live"], ["phantom:, live"]),
+        ([], []),
+    ],
+)
+def test_a_legend_leaves_out_what_all_cells_share(names: list[str], told: list[str]) -> None:
+    """Of a recording with a long path the middle was left out: segmenter and size, which told the curves apart."""
+    assert told_apart(names) == told
 
 
 def test_long_names_lose_their_middle_and_a_delay_of_nothing_stretches_no_axis() -> None:
