@@ -32,6 +32,8 @@ QUICK = "nasty_segmenters:Quick"
 """A segmenter that opens at once and marks the same square in every picture."""
 PATIENCE_S = 60.0
 """For anything that has to happen; a machine under load may take most of it."""
+PATIENT = ("--set", "replay.ready_wait_s=60")
+"""A replay as if live waits for infer a second only: whether it is there by then is the machine's business."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ class Run:
         self.runtime = Path(self._runtime.name)
         self.runtime.chmod(0o777)
         self._shared_before = shared_memory()
-        command = [*under, *COMMAND, "replay", "--quiet", *map(str, arguments)]
+        command = [*under, *COMMAND, "replay", "--quiet", *PATIENT, *map(str, arguments)]
         command += ["--segmenter", segmenter] if segmenter else []
         command += ["--sink", f"jsonl:{folder / 'o.jsonl'}"] if log else []
         command += ["--report", str(folder / "r.json")] if report else []

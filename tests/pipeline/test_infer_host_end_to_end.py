@@ -149,7 +149,7 @@ def test_live_without_a_host_plays_on_and_says_so_and_every_frame_ends_with_4(
 ) -> None:
     with host_process(tmp_path) as host:
         address = host.address
-    live = play(tmp_path, video, "--infer-host", address, "--set", "replay.ready_wait_s=10")
+    live = play(tmp_path, video, "--infer-host", address)
     assert (live.code, live.states[-1], set(live.states) - {"absent"}) == (0, "failed", {"failed"})
     assert f"infer.host: {address}; cannot be reached" in live.stderr
     assert live.report["frames"]["presented"] == 50

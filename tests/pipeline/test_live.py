@@ -270,7 +270,7 @@ def test_a_screen_is_recorded(tmp_path: Path) -> None:
     try:
         os.close(writing)
         display = os.read(reading, 16).decode().strip()
-        options = ("--duration", "1", "--set", "live.fps=25")
+        options = ("--duration", "3", "--set", "live.fps=25")  # it may take a second to open
         with LiveRun(tmp_path, f"x11grab::{display}", *options) as run:
             run.wait_for_pictures(5)
             xvfb.kill()
