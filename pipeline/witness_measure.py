@@ -27,7 +27,7 @@ import numpy as np
 
 from endostream.configs.errors import ConfigError, EndostreamError, ExitCode
 
-from .witness_play import Slot, faults_of, planned
+from .witness_play import NOBODY_READS, Slot, faults_of, planned, require_size
 from .witness_verdict import Seen, Verdict, judge, summary_ms
 from .witness_window import SIZE_WH
 
@@ -117,6 +117,7 @@ def measure(asked: Measurement) -> Measured:
     """
     if "{input}" not in asked.command:
         raise ConfigError(f"witness: {asked.command!r}; expected {{input}} where the pipe's path goes")
+    require_size(*asked.size_wh)
     planned(asked.slots, faults_of(asked.faults))
     with (
         x_display(asked.display) as display,
@@ -141,7 +142,8 @@ def measure(asked: Measurement) -> Measured:
         tail = words.strip().splitlines()[-1:] or ["it said nothing"]
         ended = "" if code is None else f"exit code {code}, "
         raise WitnessError(
-            f"witness: {asked.command}; no code was seen on {display} ({ended}{tail[0][:200]})"
+            f"witness: {asked.command}; no code was seen on {display} ({ended}{tail[0][:200]}). "
+            "Try: it with a video in place of {input}; a window with that must open"
         )
     verdict = judge(seen, slots or None, float(1e9 / asked.fps))
     incomplete = _incomplete(asked, slots, code)
@@ -266,9 +268,12 @@ def _send(asked: Measurement, pipe: Path, log: Path, program: "subprocess.Popen[
         if sender.poll() is None:
             _end(sender)
     if sender.returncode not in (0, -signal.SIGTERM) and program.poll() is None:
-        raise WitnessError(
-            f"witness: the sender failed ({complaint.decode(errors='replace').strip()[-300:]})"
-        )
+        said = complaint.decode(errors="replace").strip()[-300:]
+        if NOBODY_READS in said:
+            raise WitnessError(
+                f"witness: {asked.command}; has not opened its input; expected a program that reads {{input}}"
+            )
+        raise WitnessError(f"witness: the sender failed ({said})")
 
 
 def _let_end(

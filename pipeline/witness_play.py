@@ -35,6 +35,9 @@ _FAULT = re.compile(r"(drop|repeat|swap|tear)@(\d+)")
 _CONCERNED = {"drop": (0,), "repeat": (0, 1), "swap": (0, 1), "tear": (-1, 0)}
 """Frames that a fault at N needs, from N on."""
 
+NOBODY_READS = "nobody reads it"
+"""Said of a pipe whose other end was not opened in time."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -103,16 +106,22 @@ class BasePictures:
     planes: list[npt.NDArray[np.uint8]]
 
 
+def require_size(width: int, height: int) -> None:
+    """Raise ConfigError for a size that cannot be sent (I420), or cannot hold the code."""
+    if height % 2 or width % 2:
+        even = f"phantom:{width - width % 2}x{height - height % 2}"
+        raise ConfigError(f"witness: {width} × {height}; expected even sides. Try: {even}")
+    try:
+        unit_px(width, height)
+    except ValueError as error:
+        raise ConfigError(f"witness: {error}") from error
+
+
 def base_pictures(address: str) -> BasePictures:
     """The first pictures of a source; raises ConfigError for a size that cannot hold the code."""
     with open_source(address, SourceOptions()) as source:
         height, width = source.info.size_hw
-        if height % 2 or width % 2:
-            raise ConfigError(f"witness: {width} × {height}; expected even sides")
-        try:
-            unit_px(width, height)
-        except ValueError as error:
-            raise ConfigError(f"witness: {error}") from error
+        require_size(width, height)
         image_bgr = np.empty((height, width, 3), np.uint8)
         planes = []
         for picture in islice(source, _BASE_FRAMES):
@@ -178,8 +187,10 @@ def open_pipe(path: str) -> BinaryIO:
             fd = os.open(path, flags | os.O_NONBLOCK, 0o644)
             break
         except OSError as error:
-            if not Path(path).is_fifo() or time.monotonic() > deadline:
-                raise SinkError(f"witness: {path}; nobody reads it ({error.strerror})") from error
+            if not Path(path).is_fifo():
+                raise SinkError(f"witness: {path}; cannot be written ({error.strerror})") from error
+            if time.monotonic() > deadline:
+                raise SinkError(f"witness: {path}; {NOBODY_READS}") from error
             time.sleep(0.02)
     os.set_blocking(fd, True)
     return os.fdopen(fd, "wb", buffering=0)

@@ -20,6 +20,7 @@ from ..source import is_live, open_source
 from ..witness_measure import Measured as Witnessed
 from ..witness_measure import Measurement
 from ..witness_measure import measure as witness
+from ..witness_play import require_size
 from ..witness_verdict import Seen
 from .digest import RunDigest
 from .machine_watch import MachineWatch
@@ -86,6 +87,7 @@ def _cell(command: str, source: str, size: tuple[int, int] | None, rate: str | N
     with open_source(source) as opened:
         height, width = opened.info.size_hw
         fps = Fraction(rate) if rate is not None else opened.info.fps or Fraction(25)
+    require_size(width, height)
     return ExternalCell(command, source, (width, height), fps)
 
 

@@ -142,6 +142,16 @@ def test_a_program_that_shows_nothing_is_an_error_with_what_it_said(tmp_path: Pa
         measure(Measurement("cat {input} > /dev/null; echo cannot find it", BASE, SIZE_WH, Fraction(10), 3))
 
 
+def test_a_program_that_never_opens_its_input_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It read "the sender failed", which is ours."""
+    complaint = "import sys; sys.exit('endostream: witness: /a/pipe; nobody reads it')"
+    monkeypatch.setattr("endostream.pipeline.witness_measure._OUR_COMMAND", (sys.executable, "-c", complaint))
+    with pytest.raises(
+        WitnessError, match=r"sleep 60 # \{input\}; has not opened its input; expected a program"
+    ):
+        measure(Measurement("sleep 60 # {input}", BASE, SIZE_WH, Fraction(10), 3))
+
+
 def test_a_program_that_ends_at_once_ends_the_measurement() -> None:
     with pytest.raises(WitnessError, match="no code was seen"):
         measure(Measurement("true {input}", BASE, SIZE_WH, Fraction(10), 500))

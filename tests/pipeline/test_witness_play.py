@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -274,5 +275,12 @@ def test_a_receiver_that_goes_away_ends_the_sender_with_code_1(tmp_path: Path) -
 
 
 def test_a_folder_is_no_place_to_write_to(tmp_path: Path) -> None:
-    with pytest.raises(SinkError, match="nobody reads it"):
+    with pytest.raises(SinkError, match=r"cannot be written \(Is a directory\)"):
         open_pipe(str(tmp_path))
+
+
+def test_a_pipe_that_nobody_opens_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    monkeypatch.setattr("endostream.pipeline.witness_play._OPEN_TIMEOUT_S", 0.0)
+    with pytest.raises(SinkError, match=r"pipe; nobody reads it$"):
+        open_pipe(str(tmp_path / "pipe"))

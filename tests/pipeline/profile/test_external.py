@@ -82,10 +82,10 @@ def test_nothing_seen_is_no_series() -> None:
 
 
 def test_a_program_is_measured_with_every_size_and_rate() -> None:
-    found = external_cells([COMMAND], ["phantom:"], [(64, 48), (80, 60)], ["25", "50"])
+    found = external_cells([COMMAND], ["phantom:"], [(288, 216), (640, 480)], ["25", "50"])
     assert found == [
         ExternalCell(COMMAND, f"phantom:{size}@{rate}", wh, Fraction(rate))
-        for size, wh in (("64x48", (64, 48)), ("80x60", (80, 60)))
+        for size, wh in (("288x216", (288, 216)), ("640x480", (640, 480)))
         for rate in ("25", "50")
     ]
 
@@ -98,9 +98,24 @@ def test_a_program_is_measured_with_every_size_and_rate() -> None:
         (COMMAND, "clip.avi", "expected phantom:, other sources keep their size"),
     ],
 )
-def test_what_cannot_be_sent_is_refused(command: str, source: str, message: str) -> None:
+def test_a_source_that_cannot_be_sent_is_refused(command: str, source: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         external_cells([command], [source], [(64, 48)], [None])
+
+
+@pytest.mark.parametrize(
+    ("size", "message"),
+    [
+        ((561, 479), r"561 × 479; expected even sides\. Try: phantom:560x478"),
+        ((160, 120), "160 × 120; expected at least 288 × 96"),
+    ],
+)
+def test_a_size_that_cannot_be_sent_is_refused_before_anything_runs(
+    size: tuple[int, int], message: str
+) -> None:
+    """Each of the runs failed by it, after the whole of the others."""
+    with pytest.raises(ConfigError, match=message):
+        external_cells([COMMAND], ["phantom:"], [size], ["25"])
 
 
 @pytest.mark.skipif(shutil.which("Xvfb") is None, reason="Xvfb is not installed")
