@@ -17,6 +17,8 @@ from endostream.configs.errors import ConfigError
 from .cli_options import AsJson, ConfigFile, Quiet, Settings, Sinks
 
 _DEFAULT = "run"
+_LONGEST_S = 1e7
+"""Of a run: a hundred days and more, and no infinity."""
 
 
 class _ProfileGroup(TyperGroup):
@@ -63,13 +65,16 @@ def profile(
     ] = None,
     launcher: Annotated[str | None, typer.Option(metavar="A,B", help="processes (default), threads.")] = None,
     warm_up: Annotated[
-        float, typer.Option("--warm-up", metavar="SECONDS", min=0.0, help="Left out at the beginning.")
+        float,
+        typer.Option(
+            "--warm-up", metavar="SECONDS", min=0.0, max=_LONGEST_S, help="Left out at the beginning."
+        ),
     ] = 2.0,
     first_frames: Annotated[
         bool, typer.Option("--first-frames", help="Count the first frames too: no warm-up.")
     ] = False,
     duration: Annotated[
-        float, typer.Option(metavar="SECONDS", min=0.1, help="Of each run, without warm-up.")
+        float, typer.Option(metavar="SECONDS", min=0.1, max=_LONGEST_S, help="Of each run, without warm-up.")
     ] = 20.0,
     repeats: Annotated[int, typer.Option(metavar="N", min=1, help="Runs of each cell.")] = 3,
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for all that comes of it.")] = Path(
@@ -180,7 +185,10 @@ def report(
         typer.Option(metavar="FILE", help="Of endostream evaluate --json; else the card of the weights."),
     ] = None,
     duration: Annotated[
-        float | None, typer.Option(metavar="SECONDS", min=0.1, help="Compare only so much; else all of it.")
+        float | None,
+        typer.Option(
+            metavar="SECONDS", min=0.1, max=_LONGEST_S, help="Compare only so much; else all of it."
+        ),
     ] = None,
     config: ConfigFile = None,
     settings: Settings = None,

@@ -264,6 +264,7 @@ def test_a_run_that_a_signal_ended_is_told_and_the_command_ends_with_exit_code_1
         (("phantom:", "--size", "big"), 2, "size: 'big'; expected WIDTHxHEIGHT"),
         (("phantom:", "--budget", "speed=1"), 2, "budget: 'speed=1'; expected SERIES.FIGURE=LIMIT"),
         (("phantom:", "--segmenter", "fcm,nix"), 2, "segmenter: 'nix'; expected one of fcm"),
+        (("phantom:", "--duration", "inf"), 2, "Invalid value for '--duration': Input should be less than"),
         (("phantom:", "--runtime", "abacus"), 2, "runtime: 'abacus'; expected"),
         (("phantom:", "--sink", "foo:bar"), 2, "sink: 'foo:bar'; expected KIND[:PATH]"),
         (("phantom:", "--config", "none.yaml"), 2, "config: none.yaml; cannot be read"),
