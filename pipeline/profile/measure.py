@@ -37,11 +37,20 @@ class Window:
         warm_up_s: left out, from the first presented frame on.
         period_ns: of a frame, for deadlines; None if the rate is unknown.
         paced: whether frames were due at a time.
+        warm_up_share: of a run that is not paced, the share left out instead: how long it takes nobody knows before,
+            and a fast one would be over within the warm-up.
     """
 
     warm_up_s: float
     period_ns: int | None
     paced: bool
+    warm_up_share: float | None = None
+
+    def begin_ns(self, span: Span) -> int:
+        """From when on frames of a run count."""
+        if self.warm_up_share is None:
+            return span.begin_ns + int(self.warm_up_s * 1e9)
+        return span.begin_ns + int((span.end_ns - span.begin_ns) * self.warm_up_share)
 
 
 @dataclass(slots=True)
@@ -96,7 +105,7 @@ def measure_log(path: Path, window: Window) -> Measured:
 
 def measure_rows(pieces: Iterable[Rows], span: Span, window: Window) -> Measured:
     """The same of rows from anywhere; ``span`` is from the first to the last presented frame."""
-    begin_ns = span.begin_ns + int(window.warm_up_s * 1e9)
+    begin_ns = window.begin_ns(span)
     measured = Measured(RunDigest(begin_ns, span.end_ns), window)
     if window.period_ns is not None:
         measured.counted.deadline_misses = 0

@@ -131,7 +131,8 @@ def _run(
         return run_external(cell, request.warm_up_s, request.duration_s, repeat)
     with _scratch(frames.path.parent) as scratch:
         ran = run_cell(cell, plan, Path(scratch))
-        window = Window(request.warm_up_s, period_ns(cell, ran.report), cell.paced)
+        share = None if cell.paced else request.warm_up_s / (request.warm_up_s + request.duration_s)
+        window = Window(request.warm_up_s, period_ns(cell, ran.report), cell.paced, share)
         measured = _measured(ran, window)
         frames.add(cell.name, repeat, ran.log, measured)
     facts = {

@@ -36,7 +36,8 @@ def _measured(options: dict[str, Any], cells: list[dict[str, Any]]) -> Iterator[
     if any(cell["settings"].get("pace") == "back-to-back" for cell in cells):
         yield (
             "back-to-back: pictures follow as fast as they are taken and none is dropped, each waits for its own mask; "
-            "this shows throughput, and its delays contain waiting in queues that live use does not have."
+            "this shows throughput, and its delays contain waiting in queues that live use does not have. Duration and "
+            "warm-up are stream time here: as much of the pictures is played, and the same share of the run left out."
         )
     yield (
         "Percentiles are nearest-rank from buckets 0.4 % wide, never below the true one; maxima are exact. Intervals "

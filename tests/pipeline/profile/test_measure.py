@@ -166,3 +166,10 @@ def test_the_frame_file_says_what_counts_so_that_anyone_gets_the_figures_out_of_
         assert sum(int(row["frames"]) for row in counting if row["event"] == "dropped") == sum(
             one.counted.dropped.values()
         )
+
+
+def test_a_run_back_to_back_leaves_out_its_share_of_the_warm_up_however_fast_it_was(tmp_path: Path) -> None:
+    """One that was over within the seconds of the warm-up had no figure at all."""
+    run = measured(tmp_path, [2.0] * 26, Window(60.0, None, False, 0.2))
+    assert run.counted.presented == 21
+    assert run.whole.presented == 26
