@@ -1,7 +1,7 @@
 """Fail if a test was skipped that the allow-list does not name. Standard library only: it runs outside .venv.
 
 Usage: python3 check_skips.py RESULTS.xml ALLOWED. A line of ALLOWED is ``PATTERN  # why``, where PATTERN
-matches ``module::test`` as in ``tests.pipeline.test_window_sink::*``.
+matches ``module::test`` as in ``tests.pipeline.window.test_window_sink::*``.
 """
 
 import sys

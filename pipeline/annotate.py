@@ -12,7 +12,7 @@ from .preprocess import PreprocessStage
 from .stage import Drop, Stage, StageBroken, StageLoop
 
 if TYPE_CHECKING:
-    from .remote_infer import RemoteInferStage
+    from .remote.remote_infer import RemoteInferStage
 
 _TELL_AGAIN_NS = 1_000_000_000
 
@@ -21,7 +21,7 @@ def run_preprocess(host: StageHost) -> None:
     """Run preprocess until the supervisor says stop."""
     settings, infer = host.config.preprocess, host.config.infer
     if host.spec.recorded_masks:
-        from .recorded_masks import PassOnStage
+        from .sessions.recorded_masks import PassOnStage
 
         StageLoop(host, PassOnStage(), "capture-preprocess", "preprocess-infer").run()
         return
@@ -32,7 +32,7 @@ def run_preprocess(host: StageHost) -> None:
         settings.interval_frames,
     )
     if host.spec.chaos:
-        from .chaos import ChaosStage, Switch
+        from .reliability.chaos import ChaosStage, Switch
 
         stage = ChaosStage(stage, Switch(host))
     StageLoop(host, stage, "capture-preprocess", "preprocess-infer").run()
@@ -51,7 +51,7 @@ def run_infer(host: StageHost) -> None:
     stage = InferStage(infer.segmenter, infer.options, infer.runtime, told)
     looped: Stage = stage
     if host.spec.chaos:
-        from .chaos import ChaosInfer, ChaosStage, Switch
+        from .reliability.chaos import ChaosInfer, ChaosStage, Switch
 
         switch = Switch(host)
         stage = ChaosInfer(infer.segmenter, infer.options, switch, infer.runtime, told)
@@ -72,10 +72,10 @@ def run_infer(host: StageHost) -> None:
 
 def _remote_stage(host: StageHost, address: str) -> "RemoteInferStage":
     """The stage that asks an infer host; its modules are imported only where there is one."""
-    from .infer_client import InferClient
-    from .infer_connection import HostSettings
-    from .remote_infer import RemoteInferStage
-    from .remote_wire import Terms
+    from .remote.infer_client import InferClient
+    from .remote.infer_connection import HostSettings
+    from .remote.remote_infer import RemoteInferStage
+    from .remote.remote_wire import Terms
 
     infer = host.config.infer
     input_hw = segmenter_input_hw(infer.segmenter, infer.options)
@@ -103,7 +103,7 @@ def _remote_stage(host: StageHost, address: str) -> "RemoteInferStage":
 
 def _run_recorded(host: StageHost) -> None:
     """Answer with what was recorded."""
-    from .recorded_masks import RUNTIME, RecordedMasks
+    from .sessions.recorded_masks import RUNTIME, RecordedMasks
 
     def opened() -> None:
         name = host.config.infer.segmenter

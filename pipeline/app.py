@@ -24,18 +24,18 @@ from .environment import environment
 from .frame import MaskState
 from .host import RunSpec
 from .launcher import Launcher, ProcessLauncher, ThreadLauncher
-from .live_address import redacted
-from .metrics import snapshot
-from .metrics_server import MetricsServer
-from .metrics_socket import RecordServer
-from .notify import Notifier, RunNotices
+from .monitoring.metrics import snapshot
+from .monitoring.metrics_server import MetricsServer
+from .monitoring.metrics_socket import RecordServer
+from .monitoring.notify import Notifier, RunNotices
 from .progress import Progress
 from .report import Report, RunTotals, ledger_errors, report_from_totals, report_json, write_report
 from .report_table import print_report
 from .request import RunRequest
 from .rundir import RunDirectory
-from .session import REPORT_FILE, new_session_folder
+from .sessions.session import REPORT_FILE, new_session_folder
 from .source import source_kind
+from .sources.live_address import redacted
 from .summary import print_summary, summary_rows, write_summary
 from .supervisor import Outcome, Supervisor
 from .totals import run_totals

@@ -26,8 +26,8 @@ from .board import packed_size
 from .frame import FrameKey, SizeHW, SourcePicture, Stamp
 from .host import CAPTURED, RingLease, StageHost
 from .link import LinkWriter
-from .packet_outlet import PacketOutlet
 from .ring import SlotPool
+from .sessions.packet_outlet import PacketOutlet
 from .source import Source, SourceInfo, SourceOptions, is_live, open_source
 from .wire import FrameHeader, Kind, pack_fail
 
@@ -93,7 +93,7 @@ def _source_wrapper(host: StageHost) -> Callable[[Source], Source]:
     """What every source is wrapped in: nothing, unless it must be able to go wrong on command."""
     if not host.spec.chaos:
         return lambda source: source
-    from .chaos import ChaosSource, Switch
+    from .reliability.chaos import ChaosSource, Switch
 
     return partial(ChaosSource, switch=Switch(host))
 

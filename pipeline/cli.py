@@ -18,7 +18,8 @@ import typer
 
 from endostream.configs.errors import ConfigError, EndostreamError, ExitCode, SinkError
 
-from . import (
+from . import log_lines
+from .commands import (
     cli_engine,
     cli_faults,
     cli_profile,
@@ -27,9 +28,8 @@ from . import (
     cli_top,
     cli_train,
     cli_witness,
-    log_lines,
 )
-from .cli_options import (
+from .commands.cli_options import (
     ONLY_CHECK,
     AsJson,
     Choice,
@@ -51,7 +51,7 @@ from .cli_options import (
     Size,
     Summary,
 )
-from .cli_remote import InferHostAddress, Keys
+from .commands.cli_remote import InferHostAddress, Keys
 
 if TYPE_CHECKING:
     from endostream.configs.load import LoadedConfig, Override
@@ -177,9 +177,9 @@ def live(
     """
     from endostream.configs.load import Override
 
-    from .live_address import redacted
-    from .live_hints import address_hint
     from .source import is_live
+    from .sources.live_address import redacted
+    from .sources.live_hints import address_hint
 
     if not source or not is_live(source):
         known = "/dev/videoN, rtsp://, srt://, udp://, rtp://, tcp://, pipe:, x11grab: or lavfi:"
@@ -332,7 +332,7 @@ def _playback(
     addresses: Sequence[str],
 ) -> "tuple[LoadedConfig, bool]":
     """The configuration of a replay, and whether recorded masks stand in for the network."""
-    from .playback import playback_overrides, plays_recorded_masks
+    from .sessions.playback import playback_overrides, plays_recorded_masks
 
     given = list(settings or [])
     if not plays_recorded_masks(addresses, options["--segmenter"][1], given):

@@ -74,7 +74,7 @@ def devices() -> list[dict[str, Any]]:
     """The capture devices as plain data."""
     if sys.platform != "linux":
         return []
-    from .v4l2_device import list_devices
+    from .sources.v4l2_device import list_devices
 
     return [{**asdict(found), "modes": [str(mode) for mode in found.modes]} for found in list_devices()]
 

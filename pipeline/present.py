@@ -23,13 +23,13 @@ from .host import StageHost
 from .hud import no_signal_picture
 from .link import LinkReader, Received
 from .losses import LossLog
-from .operator import Operator
 from .overlay import Answer, Blanker, OverlayStage, answer_from_mask, answer_from_recorded, failure
 from .sink import SinkContext, open_sink, parse_sink
 from .source import is_live
 from .supervision import StageState
 from .tally import PresentTally
-from .window_sink import WindowSink
+from .window.operator import Operator
+from .window.window_sink import WindowSink
 from .wire import (
     FrameHeader,
     Kind,
@@ -544,7 +544,7 @@ def run_overlay(host: StageHost) -> None:
     """Run the display process until the supervisor says stop."""
     overlay: OverlayStage | None = None
     if host.spec.chaos:
-        from .chaos import ChaosOverlay, Switch
+        from .reliability.chaos import ChaosOverlay, Switch
 
         overlay = ChaosOverlay(host.config.overlay, host.config.infer.segmenter, Switch(host))
     Presenter(host, overlay).run()

@@ -22,11 +22,11 @@ from .frame import Frame, ImageBgr, Presented, SizeHW
 from .handover import LOG_WINDOW, NO_RING, needs_picture, writes_logs_only
 from .host import StageHost
 from .link import LinkReader, Received
-from .packets import unpack_packet
 from .ring import READ_AHEAD_BYTES
-from .session_recorder import SessionRecorder
+from .sessions.packets import unpack_packet
+from .sessions.session_recorder import SessionRecorder
 from .sink import Sink, SinkContext, SinkSpec, open_sink, parse_sink
-from .sink_thread import Delivery, Job, Opener, SinkThread
+from .sinks.sink_thread import Delivery, Job, Opener, SinkThread
 from .wire import Kind, Place, PresentedHeader, WireError, unpack_presented
 
 if TYPE_CHECKING:
@@ -335,7 +335,7 @@ def _sink_wrapper(host: StageHost) -> Callable[[Sink], Sink]:
     """What every sink is wrapped in: nothing, unless it must be able to go wrong on command."""
     if not host.spec.chaos:
         return lambda sink: sink
-    from .chaos import ChaosSink, Switch
+    from .reliability.chaos import ChaosSink, Switch
 
     return partial(ChaosSink, switch=Switch(host))
 

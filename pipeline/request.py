@@ -16,8 +16,8 @@ from endostream.configs.schema import Config
 from endostream.models.runtimes import check_runtime_name
 from endostream.models.segmenter import check_segmenter_name
 
-from .metrics_server import listen_address
-from .session import check_session_folder, new_session_folder
+from .monitoring.metrics_server import listen_address
+from .sessions.session import check_session_folder, new_session_folder
 from .sink import PRESENTING_KINDS, SinkSpec, check_sink, parse_sink
 from .source import source_kind
 
@@ -130,8 +130,8 @@ def check_infer_host(config: Config) -> None:
     infer = config.infer
     if infer.host is None:
         return
-    from .curve_keys import check_tower_keys
-    from .host_address import require_keys
+    from .remote.curve_keys import check_tower_keys
+    from .remote.host_address import require_keys
 
     require_keys("infer.host", infer.host, infer.keys)
     if infer.keys is not None:

@@ -64,13 +64,13 @@ PRESENTING_KINDS = ("window", "null", "diary")
 _WITHOUT_PATH = ("window", "null")
 
 SINKS: dict[str, str] = {
-    "video": "endostream.pipeline.video_sink:VideoSink",
-    "jsonl": "endostream.pipeline.jsonl_sink:JsonlSink",
-    "trace": "endostream.pipeline.trace_sink:TraceSink",
-    "png": "endostream.pipeline.png_sink:PngSink",
-    "window": "endostream.pipeline.window_sink:WindowSink",
-    "null": "endostream.pipeline.null_sink:NullSink",
-    "diary": "endostream.pipeline.diary_sink:DiarySink",
+    "video": "endostream.pipeline.sinks.video_sink:VideoSink",
+    "jsonl": "endostream.pipeline.sinks.jsonl_sink:JsonlSink",
+    "trace": "endostream.pipeline.sinks.trace_sink:TraceSink",
+    "png": "endostream.pipeline.sinks.png_sink:PngSink",
+    "window": "endostream.pipeline.window.window_sink:WindowSink",
+    "null": "endostream.pipeline.sinks.null_sink:NullSink",
+    "diary": "endostream.pipeline.sinks.diary_sink:DiarySink",
 }
 
 

@@ -15,8 +15,8 @@ from typing import Any, Protocol, Self
 from endostream.configs.errors import ConfigError, SourceMissing
 
 from .frame import SizeHW, SourcePicture
-from .live_address import LIVE_KINDS, live_kind
-from .session import is_session
+from .sessions.session import is_session
+from .sources.live_address import LIVE_KINDS, live_kind
 
 
 class UnreadableFormats(ConfigError):
@@ -102,11 +102,11 @@ SOURCES: dict[str, str] = {
     "session": "endostream.replay.session_source:SessionSource",
     "phantom": "endostream.replay.phantom:PhantomSource",
     "memory": "endostream.replay.memory:MemorySource",
-    "v4l2": "endostream.pipeline.v4l2_source:V4l2Source",
-    "stream": "endostream.pipeline.stream_source:StreamSource",
-    "x11grab": "endostream.pipeline.stream_source:StreamSource",
-    "lavfi": "endostream.pipeline.stream_source:StreamSource",
-    "pipe": "endostream.pipeline.pipe_source:PipeSource",
+    "v4l2": "endostream.pipeline.sources.v4l2_source:V4l2Source",
+    "stream": "endostream.pipeline.sources.stream_source:StreamSource",
+    "x11grab": "endostream.pipeline.sources.stream_source:StreamSource",
+    "lavfi": "endostream.pipeline.sources.stream_source:StreamSource",
+    "pipe": "endostream.pipeline.sources.pipe_source:PipeSource",
 }
 
 
@@ -138,7 +138,7 @@ def open_source(address: str, options: SourceOptions | None = None) -> Source:
     options = options or SourceOptions()
     if kind not in LIVE_KINDS:
         return _opened(kind, address, options)
-    reconnect = importlib.import_module("endostream.pipeline.reconnect")
+    reconnect = importlib.import_module("endostream.pipeline.sources.reconnect")
     source: Source = reconnect.ReconnectingSource(address, options, _open_live)
     return source
 

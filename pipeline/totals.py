@@ -10,7 +10,6 @@ from .board import LINKS, READER_CAUSES, STAGES, WRITER_CAUSES, Board
 from .frame import MaskState
 from .host import RunSpec
 from .link import unaccounted
-from .live_address import redacted
 from .report import (
     Fault,
     FrameCounts,
@@ -21,6 +20,7 @@ from .report import (
     SourceTotals,
     StageTotals,
 )
+from .sources.live_address import redacted
 from .supervisor import Outcome, SourceOutcome
 
 VIDEO_LINK = "capture-overlay"

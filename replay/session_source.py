@@ -17,8 +17,8 @@ import av
 
 from endostream.configs.errors import ConfigError, SourceLost, SourceMissing
 from endostream.pipeline.frame import SourcePicture
-from endostream.pipeline.session import Part, parts_of, read_session
-from endostream.pipeline.session_log import LoggedFrame, SessionLog
+from endostream.pipeline.sessions.session import Part, parts_of, read_session
+from endostream.pipeline.sessions.session_log import LoggedFrame, SessionLog
 from endostream.pipeline.source import SourceInfo, SourceOptions
 
 from .colour import BgrConverter, colour_of

@@ -37,10 +37,10 @@ from endostream.pipeline.frame import Annotation, Box, FrameKey, MaskState, Stam
 from endostream.pipeline.host import CAPTURED, PRESENTED, RunSpec
 from endostream.pipeline.launcher import ProcessLauncher
 from endostream.pipeline.link import new_epoch
-from endostream.pipeline.packets import SourcePacket
 from endostream.pipeline.ring import FrameRing
 from endostream.pipeline.rings import KeptRing, RingKeeper
 from endostream.pipeline.rundir import RunDirectory
+from endostream.pipeline.sessions.packets import SourcePacket
 from endostream.pipeline.wire import (
     HEAD_BYTES,
     FrameHeader,

@@ -28,7 +28,7 @@ from endostream.pipeline.host import RunSpec
 from endostream.pipeline.infer import mask_bytes, payload_bytes
 from endostream.pipeline.launcher import ThreadLauncher
 from endostream.pipeline.link import new_epoch
-from endostream.pipeline.remote_wire import Terms, pack_sum
+from endostream.pipeline.remote.remote_wire import Terms, pack_sum
 from endostream.pipeline.supervisor import Supervisor
 from endostream.pipeline.wire import HEAD_BYTES, Head, Kind, pack_head, unpack_head
 

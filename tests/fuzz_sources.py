@@ -3,7 +3,8 @@
 Prints what became of them and ends with exit code 1 if one crashed, hung, raised what is no error of ours, or if
 memory grew. Streams that did are kept in the folder it names. A tenth as many go through the whole command besides:
 files through ``endostream replay``, commands and datagrams through ``endostream live``. Separate from
-``tests/pipeline/test_mutated_streams.py``, which runs the same with fewer streams. Needs gcc for the V4L2 emulator.
+``tests/pipeline/sources/test_mutated_streams.py``, which runs the same with fewer streams. Needs gcc for the V4L2
+emulator.
 """
 
 import argparse
@@ -22,7 +23,7 @@ from tests.fuzz.end_to_end import (  # noqa: E402
     watch_damaged_datagrams,
     watch_damaged_pipes,
 )
-from tests.pipeline.live_rig import Emulator  # noqa: E402
+from tests.pipeline.sources.live_rig import Emulator  # noqa: E402
 
 OUTCOMES = ("played", "SourceMissing", "SourceLost", "ConfigError", "unexpected", "crash", "hang")
 

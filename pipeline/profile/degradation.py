@@ -23,8 +23,8 @@ from endostream.models.segmenter import Mask
 from ..draw import MarkStyle, marked_pixels
 from ..frame import Box, FrameKey, ImageBgr
 from ..overlay import answer_from_mask
-from ..session import LOG_FILE, parts_of, read_session
-from ..session_log import answer_of
+from ..sessions.session import LOG_FILE, parts_of, read_session
+from ..sessions.session_log import answer_of
 from ..source import SourceOptions, open_source
 from ..wire import FrameHeader, MaskHeader
 from .cell_run import COMMAND

@@ -17,11 +17,11 @@ import numpy as np
 from endostream.configs.errors import ConfigError, EndostreamError, ExitCode
 
 from ..source import is_live, open_source
-from ..witness_measure import Measured as Witnessed
-from ..witness_measure import Measurement
-from ..witness_measure import measure as witness
-from ..witness_play import require_size
-from ..witness_verdict import Seen
+from ..witness.witness_measure import Measured as Witnessed
+from ..witness.witness_measure import Measurement
+from ..witness.witness_measure import measure as witness
+from ..witness.witness_play import require_size
+from ..witness.witness_verdict import Seen
 from .digest import RunDigest
 from .machine_watch import MachineWatch
 from .measure import Counted, Measured, Window

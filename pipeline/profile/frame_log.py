@@ -1,6 +1,6 @@
 """Reads a frame log (``--sink trace:FILE.csv``) in pieces of columns, so that days of frames fit into constant memory.
 
-Separate from what is worked out of it. What the columns mean is said in ``pipeline/trace_row.py``.
+Separate from what is worked out of it. What the columns mean is said in ``pipeline/sinks/trace_row.py``.
 """
 
 import csv
@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from endostream.configs.errors import ConfigError
 
-from ..trace_row import COLUMNS, PRESENTED, TEXT_COLUMNS
+from ..sinks.trace_row import COLUMNS, PRESENTED, TEXT_COLUMNS
 
 Ints = npt.NDArray[np.int64]
 NONE = np.iinfo(np.int64).min

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..trace_row import DROPPED, NOT_LOGGED, PRESENTED, SYNTHETIC
+from ..sinks.trace_row import DROPPED, NOT_LOGGED, PRESENTED, SYNTHETIC
 from .digest import RunDigest
 from .frame_log import NONE, Ints, Rows, Span, read_log, span_of
 from .series import SeriesReader

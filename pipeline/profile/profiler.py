@@ -19,7 +19,7 @@ from endostream.configs.errors import ConfigError, ExitCode, SinkError
 from endostream.configs.schema import frame_rate
 
 from ..environment import environment
-from ..trace_row import COLUMNS
+from ..sinks.trace_row import COLUMNS
 from .budget import Budget, Verdict, check
 from .cell_run import Ran, RunPlan, check_cell, decode_beforehand, run_cell
 from .chrome_trace import Event, run_events, write_trace
@@ -283,7 +283,7 @@ def write_parquet(path: Path) -> None:
     import pyarrow.csv
     import pyarrow.parquet
 
-    from ..trace_row import TEXT_COLUMNS
+    from ..sinks.trace_row import TEXT_COLUMNS
 
     words = ("cell", *TEXT_COLUMNS)
     types = {name: pyarrow.int64() for name in (*_RUN_COLUMNS, *COLUMNS)} | {

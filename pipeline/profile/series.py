@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..trace_row import PRESENTED
+from ..sinks.trace_row import PRESENTED
 from .frame_log import NONE, Ints, Rows
 
 DEFINITIONS = {

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from endostream.configs.errors import SourceLost
-from endostream.pipeline.metrics_socket import read_record
+from endostream.pipeline.monitoring.metrics_socket import read_record
 from results import Promise, Result, Table, bench_parser, conclude, median, percentiles, this_machine
 from runs import endostream
 

@@ -30,8 +30,8 @@ IMPORTS = {
     "capture": f"{WORKER}, endostream.pipeline.capture, endostream.replay.avi",
     "preprocess": f"{WORKER}, endostream.pipeline.annotate",
     "infer": f"{WORKER}, endostream.pipeline.annotate, endostream.models.fcm",
-    "overlay": f"{WORKER}, endostream.pipeline.present, endostream.pipeline.null_sink",
-    "record": f"{WORKER}, endostream.pipeline.record, endostream.pipeline.video_sink",
+    "overlay": f"{WORKER}, endostream.pipeline.present, endostream.pipeline.sinks.null_sink",
+    "record": f"{WORKER}, endostream.pipeline.record, endostream.pipeline.sinks.video_sink",
 }
 """What each process imports by the time it is ready."""
 _LINE = re.compile(r"import time:\s+(\d+) \|\s+\d+ \| +(\S+)")

@@ -13,7 +13,13 @@ import sys
 from fractions import Fraction
 from typing import Any
 
-from endostream.pipeline.witness_measure import Measurement, WitnessError, calibrate, measure, x_display
+from endostream.pipeline.witness.witness_measure import (
+    Measurement,
+    WitnessError,
+    calibrate,
+    measure,
+    x_display,
+)
 from results import Promise, Result, Table, bench_parser, conclude, percentiles, this_machine
 from runs import ENDOSTREAM
 

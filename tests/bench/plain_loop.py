@@ -25,8 +25,8 @@ from endostream.models.transform import Transform
 from endostream.pipeline.draw import MarkStyle, draw_marks, marks_from_mask
 from endostream.pipeline.frame import Box, ImageBgr, MaskState, SizeHW
 from endostream.pipeline.hud import HudInfo, draw_hud
-from endostream.pipeline.video_encoding import encoding_for
-from endostream.pipeline.video_file import VideoFile
+from endostream.pipeline.sinks.video_encoding import encoding_for
+from endostream.pipeline.sinks.video_file import VideoFile
 
 
 class Writer(Protocol):

@@ -38,8 +38,8 @@ def highgui(height: int, width: int) -> Show:
 
 
 def sdl(height: int, width: int) -> Show:
-    from endostream.pipeline.sdl_screen import SdlScreen
-    from endostream.pipeline.window_picture import WindowContent, WindowPicture, WindowView
+    from endostream.pipeline.window.sdl_screen import SdlScreen
+    from endostream.pipeline.window.window_picture import WindowContent, WindowPicture, WindowView
 
     screen, picture = SdlScreen(), WindowPicture()
     screen.fit((height, width))
@@ -56,7 +56,7 @@ def sdl(height: int, width: int) -> Show:
 def window_sink(height: int, width: int) -> Show:
     from endostream.pipeline.frame import Frame, FrameKey, Presented
     from endostream.pipeline.sink import SinkContext, parse_sink
-    from endostream.pipeline.window_sink import WindowSink
+    from endostream.pipeline.window.window_sink import WindowSink
 
     sink = WindowSink(parse_sink("window"), SinkContext())
     sink.wait_until_open()

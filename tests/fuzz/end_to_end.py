@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..pipeline.end_to_end import Run
-from ..pipeline.live_rig import HERE, LiveRun, Sender, free_port
+from ..pipeline.sources.live_rig import HERE, LiveRun, Sender, free_port
 from .corpus import FILES, Sample
 from .mutation import mutated
 

@@ -22,7 +22,7 @@ import psutil
 
 from endostream.configs.errors import EndostreamError
 from endostream.pipeline.source import Source, SourceOptions
-from endostream.pipeline.stream_source import StreamSource
+from endostream.pipeline.sources.stream_source import StreamSource
 from endostream.replay.avi import AviSource
 
 from .senders import RtspSender, UdpSender
@@ -47,11 +47,11 @@ def opened(kind: str, path: Path, options: SourceOptions, stack: ExitStack) -> S
     if kind == "rtsp":
         return StreamSource(stack.enter_context(RtspSender(path.read_bytes())).address, options)
     if kind == "y4m":
-        from endostream.pipeline.pipe_source import PipeSource
+        from endostream.pipeline.sources.pipe_source import PipeSource
 
         return PipeSource(f"pipe:cat '{path}'", options)
     if kind == "v4l2":
-        from endostream.pipeline.v4l2_source import V4l2Source
+        from endostream.pipeline.sources.v4l2_source import V4l2Source
 
         Path(os.environ["V4L2_EMULATOR_JPEG"]).write_bytes(path.read_bytes())
         return V4l2Source(os.environ["V4L2_EMULATOR_DEVICE"], options)

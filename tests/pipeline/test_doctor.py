@@ -14,7 +14,7 @@ from endostream.pipeline import doctor
 from endostream.pipeline.cli import run_command
 from endostream.pipeline.doctor import diagnosis, diagnosis_text
 
-from .x_display import XDisplay
+from .window.x_display import XDisplay
 
 
 def test_a_segmenter_that_cannot_load_stays_listed_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:

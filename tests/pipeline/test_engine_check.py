@@ -18,7 +18,7 @@ from endostream.pipeline import engine_check
 
 from ..models.cuda_stand_in import StandIn, StandInContext, StandInEngine
 from ..models.tiny_onnx import HW, tiny_network, write_tiny
-from .test_cli_engine import write_pictures
+from .commands.test_cli_engine import write_pictures
 
 GPU = GpuTraits("NVIDIA GeForce RTX 4090", "8.9", 128, 384, 75497472, 102400, 101376, 65536, 512, False)
 HEIGHT, WIDTH = HW

@@ -11,7 +11,7 @@ from endostream.pipeline.frame import Annotation, Frame, FrameKey, Lost, MaskSta
 from endostream.pipeline.profile.measure import Measured, Window, measure_log
 from endostream.pipeline.profile.result import KIND, SCHEMA, RunResult, cell_json
 from endostream.pipeline.sink import SinkContext, parse_sink
-from endostream.pipeline.trace_sink import TraceSink
+from endostream.pipeline.sinks.trace_sink import TraceSink
 
 PERIOD_NS = 40_000_000
 BEGIN_NS = 10_000_000_000

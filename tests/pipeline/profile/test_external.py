@@ -13,8 +13,8 @@ from endostream.configs.errors import ConfigError
 from endostream.pipeline.profile.bootstrap import figures_ns, pool
 from endostream.pipeline.profile.external import ExternalCell, external_cells, measured_from
 from endostream.pipeline.profile.measure import Window
-from endostream.pipeline.witness_measure import Measured as Witnessed
-from endostream.pipeline.witness_verdict import Seen, Verdict
+from endostream.pipeline.witness.witness_measure import Measured as Witnessed
+from endostream.pipeline.witness.witness_verdict import Seen, Verdict
 
 from .test_profile_command import profile
 

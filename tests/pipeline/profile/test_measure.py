@@ -12,7 +12,7 @@ from endostream.pipeline.profile.frame_log import Span, read_log, span_of
 from endostream.pipeline.profile.measure import Window, measure_log, measure_rows
 from endostream.pipeline.profile.profiler import FrameFile
 from endostream.pipeline.profile.result import RunResult, cell_json
-from endostream.pipeline.trace_row import COLUMNS
+from endostream.pipeline.sinks.trace_row import COLUMNS
 
 from .synthetic import BEGIN_NS, MS, PACED, PERIOD_NS, frame, measured, write_log
 

@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from endostream.pipeline.cli import run_command
-from endostream.pipeline.trace_row import COLUMNS
+from endostream.pipeline.sinks.trace_row import COLUMNS
 
 from ..end_to_end import COMMAND, HERE, PATIENCE_S, QUICK, small_video
 

@@ -1,0 +1,1 @@
+"""A running pipeline seen from outside: metrics, Prometheus, ``endostream top``, systemd."""

@@ -1,0 +1,1 @@
+"""Faults done on purpose: the fault matrix, the soak, and what they measure."""

@@ -1,0 +1,1 @@
+"""Recorded sessions: written while a run goes on, and played back."""

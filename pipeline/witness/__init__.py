@@ -1,0 +1,1 @@
+"""The witness: a delay measured by a code in the picture, from outside, without our stamps."""
