@@ -4,8 +4,8 @@
 
 One picture of 320 × 320 in host memory to its mask in host memory, with the default segmenter. Back to back says what
 the hardware can do; at 25 a second, with 40 ms of idling in between, is what a live run gets: a GPU clocks down
-meanwhile, a core falls asleep. The clock is the GPU's just after an answer (nvidia-ml-py); beside it the floor that
-the network's operations and bytes give. Where there is no GPU the CPU's runtimes are measured; where a GPU has no
+meanwhile, a core falls asleep. The clock is the GPU's just after an answer (nvidia-ml-py); beside it the floor for a GPU
+that the network's operations and bytes give. Where there is no GPU the CPU's runtimes are measured; where a GPU has no
 TensorRT, our own copies and graph around a small kernel are. Without a GPU it says nothing of one.
 """
 
@@ -25,7 +25,7 @@ from endostream.models.cuda_device import Cuda, CudaFailed, no_gpu_reason, sm_cl
 from endostream.models.runtimes import RUNTIMES, open_preset, why_not
 from endostream.models.self_test import reference_picture
 from endostream.models.trt_gpu import read_gpu
-from floor import CPU_PEAK, Work, cpu_peak, gpu_peak, network_work
+from floor import Work, gpu_peak, network_work
 from results import Promise, Result, Table, bench_parser, conclude, percentiles, this_machine
 
 PRESET = "resunet-small"
@@ -184,7 +184,8 @@ def result_of(numbers: dict[str, Any]) -> Result:
         for label, one in ran.items()
     ]
     tables = [Table(f"A picture to its mask, ms: back to back, and live at {FPS} a second", columns, rows)]
-    tables.append(floor_table(numbers))
+    if any(one["on_gpu"] for one in ran.values()):
+        tables.append(floor_table(numbers))
     if not_run:
         why = {re.split(", (?:fp|int)", label)[0]: reason for label, reason in not_run.items()}
         tables.append(Table("Not run here", ["", "why"], [[label, reason] for label, reason in why.items()]))
@@ -200,29 +201,28 @@ def result_of(numbers: dict[str, Any]) -> Result:
 
 
 def floor_table(numbers: dict[str, Any]) -> Table:
-    """What operations and bytes alone would take, at each precision that ran."""
+    """What operations and bytes alone would take, at each precision that ran on the GPU."""
     work: Work = network_work(PRESET)
-    kinds = {
-        (one["on_gpu"], one["precision"]) for label, one in numbers["ran"].items() if "alone" not in label
-    }
+    ran = numbers["ran"].items()
+    precisions = {one["precision"] for label, one in ran if one["on_gpu"] and "alone" not in label}
     rows = []
-    for on_gpu, precision in sorted(kinds, reverse=True):
+    for precision in sorted(precisions):
         try:
-            peak = gpu_peak(precision) if on_gpu else cpu_peak(precision)
+            peak = gpu_peak(precision)
         except (EndostreamError, RuntimeError) as error:  # CudaFailed is one
             rows.append([f"GPU, {precision}", str(error), *["–"] * 4])
             continue
         floor = work.floor_ms(peak, precision)
-        numbers.setdefault("floor", {})[f"{'GPU' if on_gpu else 'CPU'} {precision}"] = floor
+        numbers.setdefault("floor", {})[precision] = floor
         rows.append(
             [
-                f"{'GPU' if on_gpu else 'CPU'}, {precision}",
+                f"GPU, {precision}",
                 f"{peak.operations_per_s / 1e12:.2f}",
                 f"{peak.bytes_per_s / 1e9:.0f}",
                 *(f"{floor[key]:.3f}" for key in ("operations", "weights", "activations")),
             ]
         )
-    title = f"The floor for {work.operations / 1e9:.2f} G operations, {work.weights / 1e6:.2f} M weights, ms{CPU_PEAK}"
+    title = f"The floor for {work.operations / 1e9:.2f} G operations, {work.weights / 1e6:.2f} M weights, ms"
     columns = [
         "",
         "T operations/s",

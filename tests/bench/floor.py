@@ -1,16 +1,13 @@
-"""How fast a network could be at best: its operations and bytes over what the machine can do of either.
+"""How fast a network could be at best on a GPU: its operations and bytes over what the GPU can do of either.
 
 Separate from the benchmark, which measures. A floor is what no implementation beats, not what one may hope for: kernels
-reach half of the peak at best on pictures of this size, and each one takes some microseconds to begin.
+reach half of the peak at best on pictures of this size, and each one takes some microseconds to begin. Of a CPU there
+is none: nobody publishes its peak for INT8, and NumPy's product of matrices, measured in its place, was beaten.
 """
 
-import os
-import subprocess
-import sys
 from dataclasses import dataclass
 
 from endostream.models.cuda_device import Cuda
-from endostream.models.logits_segmenter import default_threads
 from endostream.models.trt_gpu import read_gpu
 from endostream.models.weights_files import model_file
 
@@ -27,23 +24,11 @@ PER_CLOCK: dict[str, dict[str, int]] = {
 }
 """Operations a multiprocessor does in a clock, by compute capability: float32 on CUDA cores, the others dense on tensor
 cores. From NVIDIA's papers on each architecture; a multiply-add is two."""
-CPU_PEAK = "; the CPU's peak is NumPy's product of matrices in as many threads as the runtimes take"
-_CPU_CODE = """
-import time, numpy as np
-a = np.random.default_rng(0).random((512, 512), np.float32)
-def best(run, times):
-    taken = []
-    for _ in range(times):
-        begun = time.perf_counter(); run(); taken.append(time.perf_counter() - begun)
-    return min(taken)
-big = np.ones(64 << 20, np.uint8); to = np.empty_like(big)
-print(2 * 512 ** 3 / best(lambda: a @ a, 300), 2 * big.nbytes / best(lambda: np.copyto(to, big), 30))
-"""
 
 
 @dataclass(frozen=True, slots=True)
 class Peak:
-    """What a machine can do at most in a second."""
+    """What a GPU can do at most in a second."""
 
     operations_per_s: float
     bytes_per_s: float
@@ -109,13 +94,3 @@ def gpu_peak(precision: str) -> Peak:
     return Peak(
         per_clock * clocks.multiprocessors_mhz * 1e6, 2 * clocks.memory_mhz * 1e6 * gpu.memory_bus_bits / 8
     )
-
-
-def cpu_peak(precision: str) -> Peak:
-    """Measured: a product of float32 matrices and a copy; INT8 is taken to be four times as fast."""
-    threads = str(default_threads())
-    environment = {**os.environ, "OPENBLAS_NUM_THREADS": threads, "OMP_NUM_THREADS": threads}
-    command = [sys.executable, "-c", _CPU_CODE]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True, env=environment)
-    operations_per_s, bytes_per_s = map(float, done.stdout.split())
-    return Peak(operations_per_s * (4 if precision == "int8" else 1), bytes_per_s)
