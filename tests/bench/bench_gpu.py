@@ -4,7 +4,7 @@
 
 One picture of 320 × 320 in host memory to its mask in host memory, with the default segmenter. Back to back says what
 the hardware can do; at 25 a second, with 40 ms of idling in between, is what a live run gets: a GPU clocks down
-meanwhile, a core falls asleep. The clock is the GPU's just after an answer (nvidia-ml-py); beside it the floor for a GPU
+meanwhile, a core falls asleep. The clock is the GPU's just after an answer (nvidia-ml-py); beside it a GPU's floor
 that the network's operations and bytes give. Where there is no GPU the CPU's runtimes are measured; where a GPU has no
 TensorRT, our own copies and graph around a small kernel are. Without a GPU it says nothing of one.
 """
