@@ -18,7 +18,7 @@ import zmq
 
 from . import log_lines
 from .board import Board
-from .control import ControlChannel
+from .control import ControlChannel, PeerGone
 from .host import RunSpec, StageHost
 from .ring import Block
 from .worker import BROKEN, GROUP_SIGNALS, run_stage
@@ -108,7 +108,8 @@ class ProcessLauncher:
         if process.stderr is not None:
             log_lines.log_what_is_said(stage, process.stderr)
         message = {"t": "run", "spec": spec.to_json(), "incarnation": incarnation, "nice": nice}
-        ours.send(message, (board_block.fd,))
+        with contextlib.suppress(PeerGone):  # dead already: who watches it learns from its exit code of what
+            ours.send(message, (board_block.fd,))
         return ProcessHandle(process), ours
 
     def close(self) -> None:
